@@ -1,0 +1,12 @@
+DROP TABLE audit_events;
+DROP TABLE grants;
+DROP TABLE charges;
+DROP TABLE instances;
+DROP TABLE model_routes;
+DROP TABLE upstreams;
+DROP TABLE prices;
+DROP TABLE models;
+DROP TABLE api_keys;
+DROP TABLE groups;
+DROP TABLE sessions;
+DROP TABLE users;

@@ -1,0 +1,115 @@
+//! Pure rules: what a key, a credit, a price, an address is and what it allows.
+//! No I/O, no clock, no actix, no diesel, no askama; everything here is tested without a server.
+
+pub mod credits;
+pub mod expiry;
+pub mod key;
+pub mod models;
+pub mod network;
+pub mod price;
+pub mod secret;
+pub mod upstream;
+pub mod usage;
+pub mod user;
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Why a value was refused: one sentence for the person who typed it, without the value itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid(pub Cow<'static, str>);
+
+impl Invalid {
+    /// A refusal with a fixed sentence.
+    pub const fn new(message: &'static str) -> Self {
+        Self(Cow::Borrowed(message))
+    }
+}
+
+impl From<String> for Invalid {
+    fn from(message: String) -> Self {
+        Self(Cow::Owned(message))
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The refusals of a whole form: each with the name of the field it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldErrors(Vec<(&'static str, Invalid)>);
+
+impl FieldErrors {
+    /// Takes the value, or notes the refusal under `field` and gives `None`.
+    pub fn take<T>(&mut self, field: &'static str, parsed: Result<T, Invalid>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(invalid) => {
+                self.add(field, invalid);
+                None
+            }
+        }
+    }
+
+    /// Notes a refusal under `field`.
+    pub fn add(&mut self, field: &'static str, invalid: Invalid) {
+        self.0.push((field, invalid));
+    }
+
+    /// The first refusal of `field`, if it has one.
+    pub fn of(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == field).map(|(_, invalid)| invalid.0.as_ref())
+    }
+
+    /// Whether nothing was refused.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name of the first refused field.
+    pub fn first_field(&self) -> Option<&'static str> {
+        self.0.first().map(|(field, _)| *field)
+    }
+}
+
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (field, invalid)) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{field}: {invalid}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A trimmed, printable, bounded label; the rule behind every name a person types.
+///
+/// # Errors
+/// When it is empty, longer than `chars_max` characters, or has control characters.
+pub(crate) fn parse_label(raw: &str, what: &str, chars_max: usize) -> Result<String, Invalid> {
+    let label = raw.trim();
+    if label.is_empty() {
+        return Err(format!("{what} is missing.").into());
+    }
+    // Bytes first: counting the characters of a megabyte is work for nothing.
+    if label.len() > chars_max * 4 || label.chars().count() > chars_max {
+        return Err(format!("{what} is longer than {chars_max} characters.").into());
+    }
+    if label.chars().any(is_unprintable) {
+        return Err(format!("{what} contains control or invisible characters.").into());
+    }
+    Ok(label.to_owned())
+}
+
+/// Control characters, and those that reorder or hide text around them (Unicode TR 36, bidi spoofing).
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+}

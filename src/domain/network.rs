@@ -1,0 +1,174 @@
+//! Addresses: a key's IP allowlist, and whose address a request came from behind trusted proxies.
+
+use super::Invalid;
+use ipnetwork::IpNetwork;
+use std::fmt;
+use std::net::IpAddr;
+
+/// Most entries an allowlist may have.
+pub const ALLOWLIST_ENTRIES_MAX: usize = 256;
+
+/// The networks a key may be used from; empty means any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpAllowlist(Vec<IpNetwork>);
+
+impl IpAllowlist {
+    /// Parses addresses and CIDRs, one a line (commas and blank lines are forgiven).
+    ///
+    /// # Errors
+    /// Names the first line that is neither, by its number; or too many.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let mut networks: Vec<IpNetwork> = Vec::new();
+        for (index, line) in raw.lines().enumerate() {
+            for entry in line.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+                let network = parse_network(entry).ok_or_else(|| {
+                    Invalid::from(format!(
+                        "Line {} is not an IP address or CIDR such as 203.0.113.7, 10.0.0.0/8 or 2001:db8::/32.",
+                        index + 1
+                    ))
+                })?;
+                if !networks.contains(&network) {
+                    networks.push(network);
+                }
+                if networks.len() > ALLOWLIST_ENTRIES_MAX {
+                    return Err(format!(
+                        "Enter at most {ALLOWLIST_ENTRIES_MAX} addresses; use CIDRs for ranges."
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(Self(networks))
+    }
+
+    /// Whether a caller at `address` may use the key.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.0.is_empty() || contains(&self.0, address)
+    }
+
+    /// No restriction.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The entries as people read them: a single address without its `/32`.
+    pub fn entries(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|network| {
+            let host_prefix = if network.is_ipv4() { 32 } else { 128 };
+            if network.prefix() == host_prefix { network.ip().to_string() } else { network.to_string() }
+        })
+    }
+}
+
+/// One entry a line: the stored form, and what an edit form shows.
+impl fmt::Display for IpAllowlist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.entries().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&entry)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_network(entry: &str) -> Option<IpNetwork> {
+    let network: IpNetwork = entry.parse().ok()?;
+    // Host bits are dropped: 10.1.2.3/8 means 10.0.0.0/8, and is shown as what it means.
+    let network = IpNetwork::new(network.network(), network.prefix()).ok()?;
+    // ::ffff:10.0.0.0/104 is IPv4 in disguise; callers are compared as IPv4, so the entry must be too.
+    match (network.ip(), network.prefix()) {
+        (IpAddr::V6(ip), prefix @ 96..) => match ip.to_ipv4_mapped() {
+            Some(v4) => IpNetwork::new(IpAddr::V4(v4), prefix - 96).ok(),
+            None => Some(network),
+        },
+        _ => Some(network),
+    }
+}
+
+fn contains(networks: &[IpNetwork], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// Parses one network, as given for `--trusted-proxies`.
+///
+/// # Errors
+/// When it is neither an address nor a CIDR.
+pub fn parse_cidr(raw: &str) -> Result<IpNetwork, Invalid> {
+    parse_network(raw.trim()).ok_or(Invalid::new("not an IP address or CIDR such as 10.0.0.0/8"))
+}
+
+/// The caller's address: the peer's own, or, if the peer is a trusted proxy, the last address in
+/// `X-Forwarded-For` that is not itself a trusted proxy. What a caller wrote further left counts for nothing.
+pub fn client_address(peer: IpAddr, forwarded_for: Option<&str>, trusted_proxies: &[IpNetwork]) -> IpAddr {
+    let mut address = peer.to_canonical();
+    for hop in forwarded_for.unwrap_or_default().rsplit(',') {
+        if !contains(trusted_proxies, address) {
+            break;
+        }
+        match parse_hop(hop.trim()) {
+            Some(next) => address = next.to_canonical(),
+            None => break,
+        }
+    }
+    address
+}
+
+/// Some proxies write `1.2.3.4:567` or `[2001:db8::1]:567`.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    hop.parse::<IpAddr>()
+        .or_else(|_| hop.parse::<std::net::SocketAddr>().map(|socket| socket.ip()))
+        .or_else(|_| hop.trim_start_matches('[').trim_end_matches(']').parse())
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses_and_ranges_of_both_families_are_matched() {
+        let list = IpAllowlist::parse("203.0.113.7\n10.1.2.3/8, 2001:db8::/32\n\n::ffff:192.0.2.0/120")
+            .expect("valid");
+        assert_eq!(list.to_string(), "203.0.113.7\n10.0.0.0/8\n2001:db8::/32\n192.0.2.0/24");
+        for allowed in ["203.0.113.7", "10.200.0.1", "2001:db8::9", "::ffff:10.0.0.1", "192.0.2.44"] {
+            assert!(list.allows(ip(allowed)), "{allowed}");
+        }
+        for refused in ["203.0.113.8", "11.0.0.1", "2001:db9::1", "::1"] {
+            assert!(!list.allows(ip(refused)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_allows_everyone() {
+        assert!(IpAllowlist::parse(" \n ").expect("valid").allows(ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_with_its_line() {
+        for raw in ["10.0.0.0/33", "256.1.1.1", "2001:db8::/129", "localhost", "1.2.3", "10.0.0.1\n<b>"] {
+            let error = IpAllowlist::parse(raw).expect_err(raw);
+            assert!(error.0.starts_with("Line "), "{raw}");
+        }
+        let many: String = (0..10_000).map(|n| format!("10.{}.{}.1\n", n / 256, n % 256)).collect();
+        assert!(IpAllowlist::parse(&many).is_err());
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let trusted = [parse_cidr("10.0.0.0/8").expect("valid")];
+        let client = |peer, forwarded| client_address(ip(peer), forwarded, &trusted);
+        assert_eq!(client("203.0.113.9", Some("1.1.1.1")), ip("203.0.113.9"));
+        assert_eq!(client("10.0.0.1", Some("6.6.6.6, 198.51.100.4, 10.0.0.2")), ip("198.51.100.4"));
+        assert_eq!(client("10.0.0.1", Some("198.51.100.4:1234")), ip("198.51.100.4"));
+        assert_eq!(client("10.0.0.1", Some("garbage")), ip("10.0.0.1"));
+        assert_eq!(client("10.0.0.1", None), ip("10.0.0.1"));
+        assert_eq!(client("::ffff:10.0.0.1", Some("2001:db8::5")), ip("2001:db8::5"));
+    }
+}

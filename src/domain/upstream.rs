@@ -1,0 +1,112 @@
+//! Upstreams: the dialects Keyhouse can speak to a provider, and what a base URL may look like.
+
+use super::Invalid;
+use std::fmt;
+use url::Url;
+
+/// Slowest pace of the echo upstream between two chunks, in milliseconds.
+const PACE_MS_MAX: i64 = 60_000;
+
+/// How to talk to a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `POST {base}/chat/completions` and its siblings, Bearer secret.
+    OpenAi,
+    /// Built in: answers by itself, for demos and tests.
+    Echo,
+}
+
+impl Dialect {
+    /// The word on the command line and in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Echo => "echo",
+        }
+    }
+
+    /// Parses that word.
+    ///
+    /// # Errors
+    /// For any other.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        match raw {
+            "openai" => Ok(Self::OpenAi),
+            "echo" => Ok(Self::Echo),
+            _ => Err(Invalid::new("Choose a dialect: openai or echo.")),
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A provider's base URL without a trailing slash, such as `https://api.openai.com/v1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// Accepts an absolute http(s) URL with a host and nothing that could carry a secret or change the route.
+    ///
+    /// # Errors
+    /// For other schemes, user names or passwords, queries and fragments.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let url = (raw.len() <= 2048)
+            .then(|| Url::parse(raw.trim()).ok())
+            .flatten()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or(Invalid::new("Enter an absolute URL such as https://api.openai.com/v1."))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Invalid::new(
+                "Leave names and passwords out of the URL; give the secret separately.",
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Invalid::new("Leave ? and # out of the URL."));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Checks the pace of an echo upstream: milliseconds between two chunks of its answer.
+///
+/// # Errors
+/// When it is negative or longer than a minute.
+pub fn parse_pace_ms(pace_ms: i64) -> Result<i64, Invalid> {
+    if (0..=PACE_MS_MAX).contains(&pace_ms) {
+        return Ok(pace_ms);
+    }
+    Err(Invalid::new("Enter a pace between 0 and 60000 milliseconds."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_absolute_and_bear_no_secret() {
+        assert_eq!(
+            BaseUrl::parse("https://api.openai.com/v1/").expect("valid").as_str(),
+            "https://api.openai.com/v1"
+        );
+        for raw in [
+            "",
+            "api.openai.com",
+            "ftp://x/",
+            "file:///etc/passwd",
+            "https://u:p@x/",
+            "https://x/?k=1",
+            "https://x/#a",
+        ] {
+            assert!(BaseUrl::parse(raw).is_err(), "{raw}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong inside, once. Each edge (dashboard, gateway, command line) renders it its own way.
+
+use crate::domain::{FieldErrors, Invalid};
+
+/// Any failure of the store, the vault or a rule.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such row, or none that this owner may see.
+    #[error("not found")]
+    NotFound,
+    /// Somebody else changed the row since it was read.
+    #[error("changed by somebody else in the meantime")]
+    Conflict,
+    /// What was typed is refused; each sentence belongs to a field.
+    #[error("{0}")]
+    Invalid(FieldErrors),
+    /// The database cannot be reached, or did not answer in time.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// Anything that should not happen; logged whole, shown to nobody.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A refusal of one field.
+    pub fn invalid(field: &'static str, message: impl Into<Invalid>) -> Self {
+        let mut errors = FieldErrors::default();
+        errors.add(field, message.into());
+        Self::Invalid(errors)
+    }
+}
+
+impl From<FieldErrors> for Error {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Invalid(errors)
+    }
+}
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+        use diesel::result::Error as Diesel;
+        match error {
+            Diesel::NotFound => Self::NotFound,
+            Diesel::BrokenTransactionManager => Self::Unavailable(error.to_string()),
+            Diesel::DatabaseError(ClosedConnection | UnableToSendCommand, ref info) => {
+                Self::Unavailable(info.message().to_owned())
+            }
+            Diesel::DatabaseError(_, ref info) if is_outage(info.message()) => {
+                Self::Unavailable(info.message().to_owned())
+            }
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+/// Engine messages that mean "not now" rather than "never": SQLite's lock and disk errors, PostgreSQL's shutdown.
+fn is_outage(message: &str) -> bool {
+    [
+        "database is locked",
+        "disk is full",
+        "disk I/O error",
+        "unable to open database",
+        "terminating connection",
+        "server closed the connection",
+        "the database system is",
+        "no connection to the server",
+        "could not extend file",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
+}

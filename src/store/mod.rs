@@ -1,0 +1,41 @@
+//! Every SQL statement, a file per table. One public function is one query or one transaction,
+//! and whatever belongs to a user is reached only with that user's id.
+
+pub mod audit;
+pub mod charges;
+mod connection;
+pub mod grants;
+pub mod groups;
+pub mod instances;
+pub mod key_list;
+pub mod keys;
+pub mod models;
+pub(crate) mod schema;
+pub mod sessions;
+pub mod upstreams;
+pub mod users;
+
+pub use connection::{AnyConnection as Connection, DatabaseUrl, Store};
+
+use crate::error::Error;
+use diesel::result::{DatabaseErrorKind, Error as Diesel};
+
+diesel::define_sql_function! {
+    /// SQL's own `lower`: ASCII on SQLite, the database's locale on PostgreSQL.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+/// Turns a unique index's refusal into one that belongs to a field.
+fn taken(error: Diesel, field: &'static str, message: &'static str) -> Error {
+    match error {
+        Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
+            Error::invalid(field, crate::domain::Invalid::new(message))
+        }
+        other => other.into(),
+    }
+}
+
+/// Zero rows touched means there was none for this owner.
+fn found(rows: usize) -> Result<(), Error> {
+    if rows == 0 { Err(Error::NotFound) } else { Ok(()) }
+}

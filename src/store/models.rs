@@ -1,0 +1,243 @@
+//! Models, their price versions, and the routes to upstreams that serve them.
+
+use super::Connection;
+use super::audit::{self, Actor};
+use super::schema::{model_routes, models, prices, upstreams};
+use super::taken;
+use super::upstreams::Upstream;
+use crate::domain::models::ModelName;
+use crate::domain::price::Price;
+use crate::error::Error;
+use diesel::prelude::*;
+
+/// A public model.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = models)]
+pub struct Model {
+    /// Row.
+    pub id: i64,
+    /// Public name.
+    pub name: String,
+    /// Most output tokens it gives in one answer.
+    pub max_output_tokens: i64,
+    /// Counts changes, a new price included.
+    pub revision: i64,
+    /// When made.
+    pub created_at_ms: i64,
+}
+
+/// One version of a model's price, as stored.
+#[derive(Debug, Clone, Copy, Queryable, Selectable)]
+#[diesel(table_name = prices)]
+pub struct PriceVersion {
+    /// Row; what a charge refers to.
+    pub id: i64,
+    /// Whose.
+    pub model_id: i64,
+    /// 1, 2, …
+    pub version: i64,
+    /// Micro-credits per million input tokens.
+    pub input_micros: i64,
+    /// Micro-credits per million cached input tokens; `None`: as input.
+    pub cached_input_micros: Option<i64>,
+    /// Micro-credits per million output tokens.
+    pub output_micros: i64,
+    /// Micro-credits per request.
+    pub per_request_micros: i64,
+}
+
+impl PriceVersion {
+    /// The amounts.
+    pub fn price(&self) -> Price {
+        Price {
+            input_micros: self.input_micros,
+            cached_input_micros: self.cached_input_micros,
+            output_micros: self.output_micros,
+            per_request_micros: self.per_request_micros,
+        }
+    }
+}
+
+/// A way to an upstream that serves a model.
+#[derive(Debug, Clone, Queryable)]
+pub struct Route {
+    /// The provider.
+    pub upstream: Upstream,
+    /// Its sealed secret.
+    pub secret_ciphertext: Option<Vec<u8>>,
+    /// What it calls the model.
+    pub upstream_model: String,
+    /// Lower is tried first.
+    pub priority: i64,
+    /// Share among equals.
+    pub weight: i64,
+}
+
+/// Everything a call needs to know of a model.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The model.
+    pub model: Model,
+    /// Its newest price.
+    pub price: PriceVersion,
+    /// Enabled upstreams, by priority.
+    pub routes: Vec<Route>,
+}
+
+/// A model to be made.
+pub struct NewModel<'a> {
+    /// Public name.
+    pub name: &'a ModelName,
+    /// Most output tokens of one answer.
+    pub max_output_tokens: i64,
+    /// Its first price.
+    pub price: Price,
+    /// (upstream id, its name for the model), in order of priority.
+    pub routes: &'a [(i64, String)],
+}
+
+/// Makes a model with its first price and its routes, and gives its id.
+///
+/// # Errors
+/// [`Error::Invalid`] under `name` when the name is taken.
+pub fn create(
+    connection: &mut Connection,
+    new: &NewModel<'_>,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<i64, Error> {
+    connection.write(|connection| {
+        let id: i64 = diesel::insert_into(models::table)
+            .values((
+                models::name.eq(new.name.as_str()),
+                models::max_output_tokens.eq(new.max_output_tokens),
+                models::created_at_ms.eq(now_ms),
+            ))
+            .returning(models::id)
+            .get_result(connection)
+            .map_err(|error| taken(error, "name", "There is a model of this name already."))?;
+        insert_price(connection, id, 1, &new.price, now_ms)?;
+        for (priority, (upstream_id, upstream_model)) in (0i64..).zip(new.routes) {
+            diesel::insert_into(model_routes::table)
+                .values((
+                    model_routes::model_id.eq(id),
+                    model_routes::upstream_id.eq(upstream_id),
+                    model_routes::upstream_model.eq(upstream_model),
+                    model_routes::priority.eq(priority),
+                ))
+                .execute(connection)
+                .map_err(|error| taken(error, "upstream", "Name each upstream once."))?;
+        }
+        audit::record(connection, actor, "model.create", &format!("model {id}"), now_ms)?;
+        Ok(id)
+    })
+}
+
+/// Adds a price version; calls made from now on pay it, charges keep theirs.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn set_price(
+    connection: &mut Connection,
+    id: i64,
+    price: &Price,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        // The model's row is changed first: whoever else sets a price waits here.
+        let rows = diesel::update(models::table.find(id))
+            .set(models::revision.eq(models::revision + 1))
+            .execute(connection)?;
+        super::found(rows)?;
+        let newest: Option<i64> = prices::table
+            .filter(prices::model_id.eq(id))
+            .select(diesel::dsl::max(prices::version))
+            .first(connection)?;
+        insert_price(connection, id, newest.unwrap_or(0) + 1, price, now_ms)?;
+        audit::record(connection, actor, "model.set_price", &format!("model {id}"), now_ms)
+    })
+}
+
+fn insert_price(
+    connection: &mut Connection,
+    model_id: i64,
+    version: i64,
+    price: &Price,
+    now_ms: i64,
+) -> Result<(), Error> {
+    diesel::insert_into(prices::table)
+        .values((
+            prices::model_id.eq(model_id),
+            prices::version.eq(version),
+            prices::input_micros.eq(price.input_micros),
+            prices::cached_input_micros.eq(price.cached_input_micros),
+            prices::output_micros.eq(price.output_micros),
+            prices::per_request_micros.eq(price.per_request_micros),
+            prices::created_at_ms.eq(now_ms),
+        ))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// All models with their newest price, by name.
+///
+/// # Errors
+/// The engine's.
+pub fn list(connection: &mut Connection) -> Result<Vec<(Model, PriceVersion)>, Error> {
+    let newest = diesel::alias!(prices as newest);
+    Ok(models::table
+        .inner_join(prices::table)
+        .filter(diesel::dsl::not(diesel::dsl::exists(
+            newest
+                .filter(newest.field(prices::model_id).eq(prices::model_id))
+                .filter(newest.field(prices::version).gt(prices::version))
+                .select(newest.field(prices::id)),
+        )))
+        .order(models::name)
+        .select((Model::as_select(), PriceVersion::as_select()))
+        .load(connection)?)
+}
+
+/// The model of a name.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<Model, Error> {
+    Ok(models::table.filter(models::name.eq(name)).select(Model::as_select()).first(connection)?)
+}
+
+/// The ways to the upstreams of a model that are in rotation, by priority.
+///
+/// # Errors
+/// The engine's.
+pub fn routes(connection: &mut Connection, model_id: i64) -> Result<Vec<Route>, Error> {
+    Ok(model_routes::table
+        .inner_join(upstreams::table)
+        .filter(model_routes::model_id.eq(model_id))
+        .filter(upstreams::enabled.eq(true))
+        .order((model_routes::priority, model_routes::id))
+        .select((
+            Upstream::as_select(),
+            upstreams::secret_ciphertext,
+            model_routes::upstream_model,
+            model_routes::priority,
+            model_routes::weight,
+        ))
+        .load::<Route>(connection)?)
+}
+
+/// What a call to the model of a name needs: price and routes.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such model or it has no price.
+pub fn find_offer(connection: &mut Connection, name: &str) -> Result<Offer, Error> {
+    let (model, price) = models::table
+        .inner_join(prices::table)
+        .filter(models::name.eq(name))
+        .order(prices::version.desc())
+        .select((Model::as_select(), PriceVersion::as_select()))
+        .first(connection)?;
+    let routes = routes(connection, model.id)?;
+    Ok(Offer { model, price, routes })
+}

@@ -1,0 +1,182 @@
+//! The tables, kept by hand so that one schema serves SQLite and PostgreSQL. Money is `…_micros`, time `…_at_ms`.
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        name -> Text,
+        password_hash -> Text,
+        is_admin -> Bool,
+        enabled -> Bool,
+        balance_micros -> BigInt,
+        held_micros -> BigInt,
+        revision -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    sessions (key_digest) {
+        key_digest -> Binary,
+        user_id -> Nullable<BigInt>,
+        state -> Text,
+        created_at_ms -> BigInt,
+        expires_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    groups (id) {
+        id -> BigInt,
+        name -> Text,
+        multiplier_micros -> BigInt,
+        revision -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        group_id -> BigInt,
+        name -> Text,
+        digest -> Binary,
+        ciphertext -> Binary,
+        last4 -> Text,
+        enabled -> Bool,
+        expires_at_ms -> Nullable<BigInt>,
+        credit_limit_micros -> Nullable<BigInt>,
+        credits_used_micros -> BigInt,
+        credits_held_micros -> BigInt,
+        models -> Text,
+        ip_allowlist -> Text,
+        revision -> BigInt,
+        created_at_ms -> BigInt,
+        last_used_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    models (id) {
+        id -> BigInt,
+        name -> Text,
+        max_output_tokens -> BigInt,
+        revision -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    prices (id) {
+        id -> BigInt,
+        model_id -> BigInt,
+        version -> BigInt,
+        input_micros -> BigInt,
+        cached_input_micros -> Nullable<BigInt>,
+        output_micros -> BigInt,
+        per_request_micros -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    upstreams (id) {
+        id -> BigInt,
+        name -> Text,
+        dialect -> Text,
+        base_url -> Text,
+        secret_ciphertext -> Nullable<Binary>,
+        pace_ms -> BigInt,
+        enabled -> Bool,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    model_routes (id) {
+        id -> BigInt,
+        model_id -> BigInt,
+        upstream_id -> BigInt,
+        upstream_model -> Text,
+        priority -> BigInt,
+        weight -> BigInt,
+    }
+}
+
+diesel::table! {
+    instances (id) {
+        id -> BigInt,
+        started_at_ms -> BigInt,
+        heartbeat_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    charges (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        key_id -> BigInt,
+        key_name -> Text,
+        model -> Text,
+        price_id -> BigInt,
+        multiplier_micros -> BigInt,
+        instance_id -> BigInt,
+        state -> Text,
+        held_micros -> BigInt,
+        input_held_micros -> BigInt,
+        settled_micros -> BigInt,
+        outcome -> Nullable<Text>,
+        usage_source -> Nullable<Text>,
+        input_tokens -> Nullable<BigInt>,
+        cached_input_tokens -> Nullable<BigInt>,
+        output_tokens -> Nullable<BigInt>,
+        upstream_id -> Nullable<BigInt>,
+        status -> Nullable<BigInt>,
+        first_byte_ms -> Nullable<BigInt>,
+        created_at_ms -> BigInt,
+        resolved_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    grants (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        amount_micros -> BigInt,
+        note -> Text,
+        actor -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> BigInt,
+        at_ms -> BigInt,
+        actor -> Text,
+        action -> Text,
+        subject -> Text,
+        client_ip -> Nullable<Text>,
+    }
+}
+
+diesel::joinable!(api_keys -> users (user_id));
+diesel::joinable!(api_keys -> groups (group_id));
+diesel::joinable!(prices -> models (model_id));
+diesel::joinable!(model_routes -> models (model_id));
+diesel::joinable!(model_routes -> upstreams (upstream_id));
+diesel::joinable!(grants -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    users,
+    sessions,
+    groups,
+    api_keys,
+    models,
+    prices,
+    upstreams,
+    model_routes,
+    charges,
+    grants,
+    audit_events,
+    instances
+);

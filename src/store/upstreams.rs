@@ -1,0 +1,117 @@
+//! Upstreams: providers and their sealed secrets.
+
+use super::Connection;
+use super::audit::{self, Actor};
+use super::schema::upstreams;
+use super::{found, taken};
+use crate::domain::upstream::Dialect;
+use crate::error::Error;
+use diesel::prelude::*;
+
+/// A provider.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = upstreams)]
+pub struct Upstream {
+    /// Row.
+    pub id: i64,
+    /// Unique.
+    pub name: String,
+    /// See [`Dialect`].
+    pub dialect: String,
+    /// Without a trailing slash; empty for echo.
+    pub base_url: String,
+    /// Milliseconds between two chunks of the echo upstream.
+    pub pace_ms: i64,
+    /// In rotation.
+    pub enabled: bool,
+    /// When made.
+    pub created_at_ms: i64,
+}
+
+/// An upstream to be made.
+pub struct NewUpstream<'a> {
+    /// Unique name.
+    pub name: &'a str,
+    /// How to talk to it.
+    pub dialect: Dialect,
+    /// Empty for echo.
+    pub base_url: &'a str,
+    /// See [`Upstream::pace_ms`].
+    pub pace_ms: i64,
+}
+
+/// Makes an upstream and gives its id. `seal` encrypts its secret for that id.
+///
+/// # Errors
+/// [`Error::Invalid`] under `name` when the name is taken; what `seal` gives.
+pub fn create(
+    connection: &mut Connection,
+    new: &NewUpstream<'_>,
+    seal: impl FnOnce(i64) -> Result<Option<Vec<u8>>, Error>,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<i64, Error> {
+    connection.write(|connection| {
+        let id = diesel::insert_into(upstreams::table)
+            .values((
+                upstreams::name.eq(new.name),
+                upstreams::dialect.eq(new.dialect.as_str()),
+                upstreams::base_url.eq(new.base_url),
+                upstreams::pace_ms.eq(new.pace_ms),
+                upstreams::created_at_ms.eq(now_ms),
+            ))
+            .returning(upstreams::id)
+            .get_result(connection)
+            .map_err(|error| taken(error, "name", "There is an upstream of this name already."))?;
+        diesel::update(upstreams::table.find(id))
+            .set(upstreams::secret_ciphertext.eq(seal(id)?))
+            .execute(connection)?;
+        audit::record(connection, actor, "upstream.create", &format!("upstream {id}"), now_ms)?;
+        Ok(id)
+    })
+}
+
+/// All upstreams, by name.
+///
+/// # Errors
+/// The engine's.
+pub fn list(connection: &mut Connection) -> Result<Vec<Upstream>, Error> {
+    Ok(upstreams::table.order(upstreams::name).select(Upstream::as_select()).load(connection)?)
+}
+
+/// The upstream of a name.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<Upstream, Error> {
+    Ok(upstreams::table.filter(upstreams::name.eq(name)).select(Upstream::as_select()).first(connection)?)
+}
+
+/// The sealed secret of an upstream, if it has one.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn secret_ciphertext(connection: &mut Connection, id: i64) -> Result<Option<Vec<u8>>, Error> {
+    Ok(upstreams::table.find(id).select(upstreams::secret_ciphertext).first(connection)?)
+}
+
+/// Takes an upstream out of rotation, or back in.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn set_enabled(
+    connection: &mut Connection,
+    id: i64,
+    enabled: bool,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        let rows = diesel::update(upstreams::table.find(id))
+            .set(upstreams::enabled.eq(enabled))
+            .execute(connection)?;
+        found(rows)?;
+        let action = if enabled { "upstream.enable" } else { "upstream.disable" };
+        audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
+    })
+}
