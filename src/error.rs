@@ -67,6 +67,8 @@ fn is_outage(message: &str) -> bool {
         "the database system is",
         "no connection to the server",
         "could not extend file",
+        "canceling statement due to",
+        "deadlock detected",
     ]
     .iter()
     .any(|sign| message.contains(sign))

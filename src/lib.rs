@@ -1,7 +1,20 @@
-//! Keyhouse.
+//! Keyhouse: a self-hosted house for API keys.
+//!
+//! Imports point down: `cli` and [`app`] assemble; [`dashboard`] (HTML) and [`gateway`] (`/v1`) serve and do not
+//! see each other; [`ledger`] moves credits; [`store`] holds every SQL statement; [`domain`] knows the rules and
+//! nothing else. [`vault`], [`config`], [`clock`] and [`error`] stand beside them.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod dashboard;
 pub mod domain;
 pub mod error;
+pub mod gateway;
+pub mod ledger;
+pub mod request_id;
 pub mod store;
 pub mod vault;

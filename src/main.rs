@@ -1,1 +1,4 @@
+//! Parses the command line and hands over.
+#![forbid(unsafe_code)]
+
 fn main() {}

@@ -163,6 +163,14 @@ impl AnyConnection {
         }
     }
 
+    /// Asks the engine for anything at all.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ping(&mut self) -> Result<(), Error> {
+        Ok(self.batch_execute("SELECT 1")?)
+    }
+
     /// Applies the migrations this binary carries and the database lacks, one process at a time.
     /// Gives the versions applied.
     ///

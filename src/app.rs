@@ -1,0 +1,79 @@
+//! Builds the actix App: state, middleware, and every route in one readable list.
+
+use crate::config::Reach;
+use crate::ledger::Ledger;
+use crate::request_id;
+use crate::store::Store;
+use crate::vault::Vault;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// What every handler may ask for; each part is its own `web::Data`.
+#[derive(Clone)]
+pub struct House {
+    /// The database.
+    pub store: Store,
+    /// The master key.
+    pub vault: Vault,
+    /// Credits.
+    pub ledger: Ledger,
+    /// How this server is reached.
+    pub reach: Reach,
+}
+
+/// Every URL. Handlers live with the page or route they serve.
+fn routes(routes: &mut web::ServiceConfig) {
+    routes
+        .route("/healthz", web::get().to(healthz))
+        .route("/readyz", web::get().to(readyz))
+        .service(web::scope("/v1").configure(gateway_routes))
+        .configure(dashboard_routes);
+}
+
+fn gateway_routes(_routes: &mut web::ServiceConfig) {}
+
+fn dashboard_routes(_routes: &mut web::ServiceConfig) {}
+
+/// The process is alive.
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().body("ok\n")
+}
+
+/// The database answers.
+async fn readyz(store: web::Data<Store>) -> HttpResponse {
+    match store.run(|connection| connection.ping()).await {
+        Ok(_) => HttpResponse::Ok().body("ok\n"),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            HttpResponse::ServiceUnavailable().body("the database is not available\n")
+        }
+    }
+}
+
+/// Serves on `listener` until the process is told to stop; open calls get half a minute to end.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
+    HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(request_id::assign))
+            .app_data(web::Data::new(house.store.clone()))
+            .app_data(web::Data::new(house.vault.clone()))
+            .app_data(web::Data::new(house.ledger.clone()))
+            .app_data(web::Data::new(house.reach.clone()))
+            .configure(routes)
+    })
+    .workers(std::thread::available_parallelism().map_or(2, usize::from))
+    // A caller who leaves a silent stream is noticed at once instead of after seconds.
+    .h1_allow_half_closed(false)
+    .tcp_nodelay(true)
+    .client_request_timeout(Duration::from_secs(10))
+    .shutdown_timeout(30)
+    .listen(listener)?
+    .run()
+    .await
+}

@@ -1,0 +1,1 @@
+//! The HTML pages: a file per page. Handlers read as steps and render askama templates.
