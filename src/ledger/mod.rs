@@ -4,6 +4,7 @@
 pub mod decide;
 mod ids;
 mod recovery;
+mod rows;
 mod writer;
 
 pub use decide::{Amount, HoldRequest, Outcome, Refusal, Resolution, Resolved};

@@ -1,12 +1,207 @@
 //! The one writer: takes all that is waiting, commits it in one transaction, then answers.
+//! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold.
 
-use super::{Command, Ledger};
-use crate::store::DatabaseUrl;
+use super::decide::{HoldRequest, Resolution, Resolved};
+use super::rows::{Answers, commit};
+use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
+use crate::error::Error;
+use crate::store::{Connection, DatabaseUrl};
+use std::sync::Weak;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
+/// Most commands of one transaction: enough to share a disk flush among, few enough to answer soon.
+const BATCH_MAX: usize = 512;
+/// Pause before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+type HoldAnswer = oneshot::Sender<Result<OpenHold, HoldError>>;
+type ResolutionAnswer = Option<oneshot::Sender<Result<Resolved, LedgerError>>>;
+
+/// Starts the writer on a thread of its own; it ends at [`Command::Stop`], with nothing left waiting.
 pub(super) fn start(
-    _url: DatabaseUrl,
-    _instance_id: i64,
-    _commands: std::sync::mpsc::Receiver<Command>,
-) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(|| ())
+    url: DatabaseUrl,
+    instance_id: i64,
+    commands: Receiver<Command>,
+    queue: Weak<Queue>,
+) -> std::io::Result<JoinHandle<()>> {
+    let writer = Writer { url, instance_id, queue, connection: None, unsettled: Vec::new(), stopping: false };
+    std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&commands))
+}
+
+struct Writer {
+    url: DatabaseUrl,
+    instance_id: i64,
+    /// To give each hold the handle it is resolved through.
+    queue: Weak<Queue>,
+    connection: Option<Connection>,
+    /// Resolutions that wait for the database to return; as many at most as there are open holds.
+    unsettled: Vec<Resolution>,
+    stopping: bool,
+}
+
+/// Commands taken together, apart from those who wait for the answers.
+#[derive(Default)]
+struct Batch {
+    holds: Vec<HoldRequest>,
+    hold_answers: Vec<HoldAnswer>,
+    resolutions: Vec<Resolution>,
+    resolution_answers: Vec<ResolutionAnswer>,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.holds.len() + self.resolutions.len()
+    }
+
+    fn resolve(&mut self, resolution: Resolution, answer: ResolutionAnswer) {
+        self.resolutions.push(resolution);
+        self.resolution_answers.push(answer);
+    }
+
+    /// Each command in a batch of its own, to find the one that spoils the rest.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let holds = self.holds.into_iter().zip(self.hold_answers).map(|(hold, answer)| Self {
+            holds: vec![hold],
+            hold_answers: vec![answer],
+            ..Self::default()
+        });
+        let resolutions =
+            self.resolutions.into_iter().zip(self.resolution_answers).map(|(resolution, answer)| Self {
+                resolutions: vec![resolution],
+                resolution_answers: vec![answer],
+                ..Self::default()
+            });
+        resolutions.chain(holds)
+    }
+}
+
+impl Writer {
+    fn run(mut self, commands: &Receiver<Command>) {
+        while let Some(batch) = self.gather(commands) {
+            if batch.len() > 0 {
+                self.process(batch);
+            }
+            if self.stopping && !self.unsettled.is_empty() {
+                tracing::error!(
+                    charges = self.unsettled.len(),
+                    "stopped while the database is away; the next start resolves these charges"
+                );
+                return;
+            }
+        }
+    }
+
+    /// Waits for a command, then takes all that is there; `None` when it is time to end.
+    fn gather(&mut self, commands: &Receiver<Command>) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let first = if self.stopping {
+            Err(RecvTimeoutError::Timeout)
+        } else if self.unsettled.is_empty() {
+            commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            commands.recv_timeout(RETRY_PAUSE)
+        };
+        for resolution in std::mem::take(&mut self.unsettled) {
+            batch.resolve(resolution, None);
+        }
+        match first {
+            Ok(command) => self.take(command, &mut batch),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        }
+        while batch.len() < BATCH_MAX {
+            match commands.try_recv() {
+                Ok(command) => self.take(command, &mut batch),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        (batch.len() > 0 || !self.stopping).then_some(batch)
+    }
+
+    fn take(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            // A caller who gave up waiting gets no hold.
+            Command::Hold(_, answer) if answer.is_closed() => {}
+            Command::Hold(hold, answer) => {
+                batch.holds.push(hold);
+                batch.hold_answers.push(answer);
+            }
+            Command::Resolve(resolution, answer) => batch.resolve(resolution, answer),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn process(&mut self, batch: Batch) {
+        match self.commit(&batch) {
+            Ok(answers) => self.answer(batch, answers),
+            Err(Error::Unavailable(reason)) => {
+                tracing::warn!(%reason, commands = batch.len(), "the ledger cannot commit");
+                self.give_up(batch);
+            }
+            Err(error) if batch.len() > 1 => {
+                tracing::error!(%error, commands = batch.len(), "a batch failed; trying its commands one by one");
+                batch.split().for_each(|single| self.process(single));
+            }
+            Err(error) => {
+                // Tried alone and refused by the rows themselves: trying again would fail for ever. An open
+                // hold stays open and bounded, and the next start resolves it.
+                tracing::error!(%error, "a ledger command failed");
+                self.refuse(batch);
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<Answers, Error> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.url.connect()?,
+        };
+        let answers = commit(&mut connection, self.instance_id, &batch.holds, &batch.resolutions);
+        // After a failure the connection's state is unknown: the next batch opens another.
+        if answers.is_ok() {
+            self.connection = Some(connection);
+        }
+        answers
+    }
+
+    fn answer(&self, batch: Batch, answers: Answers) {
+        for ((hold, answer), outcome) in batch.holds.iter().zip(batch.hold_answers).zip(answers.holds) {
+            let outcome = outcome.map_err(HoldError::Refused).map(|()| OpenHold {
+                charge_id: hold.charge_id,
+                held_micros: hold.held_micros,
+                ledger: self.queue.upgrade().map(Ledger),
+            });
+            // Nobody there any more: the hold comes back, is dropped, and so released.
+            drop(answer.send(outcome));
+        }
+        for (answer, resolved) in batch.resolution_answers.into_iter().zip(answers.resolutions) {
+            if let Some(answer) = answer {
+                drop(answer.send(Ok(resolved)));
+            }
+        }
+    }
+
+    /// The database is away. Resolutions wait for its return; so does the undoing of each hold, since a commit
+    /// that reported an error may have happened.
+    fn give_up(&mut self, batch: Batch) {
+        self.unsettled.extend(batch.resolutions);
+        self.unsettled.extend(batch.holds.iter().map(|hold| Resolution::release(hold.charge_id)));
+        answer_unavailable(batch.hold_answers, batch.resolution_answers);
+    }
+
+    fn refuse(&self, batch: Batch) {
+        answer_unavailable(batch.hold_answers, batch.resolution_answers);
+    }
+}
+
+fn answer_unavailable(holds: Vec<HoldAnswer>, resolutions: Vec<ResolutionAnswer>) {
+    for answer in holds {
+        drop(answer.send(Err(HoldError::Failed(LedgerError::Unavailable))));
+    }
+    for answer in resolutions.into_iter().flatten() {
+        drop(answer.send(Err(LedgerError::Unavailable)));
+    }
 }

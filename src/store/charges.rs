@@ -1,1 +1,109 @@
-//! Charges: the usage log. Rows are written by the ledger alone; everybody else reads.
+//! Charges: the usage log. The ledger alone writes these rows; everybody else reads.
+
+use super::Connection;
+use super::schema::charges;
+use crate::error::Error;
+use diesel::prelude::*;
+
+/// The stored words of a charge's state.
+pub mod state {
+    /// Credits are set aside; the call is under way.
+    pub const HELD: &str = "held";
+    /// Charged.
+    pub const SETTLED: &str = "settled";
+    /// Nothing was charged.
+    pub const RELEASED: &str = "released";
+}
+
+/// One metered call, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = charges)]
+pub struct Charge {
+    /// Row, and the request's id.
+    pub id: i64,
+    /// Whose account.
+    pub user_id: i64,
+    /// Whose key; it may be gone.
+    pub key_id: i64,
+    /// The key's name at that time.
+    pub key_name: String,
+    /// Public model name.
+    pub model: String,
+    /// Price version.
+    pub price_id: i64,
+    /// Of the group at that time.
+    pub multiplier_micros: i64,
+    /// See [`state`].
+    pub state: String,
+    /// Most it could cost.
+    pub held_micros: i64,
+    /// What it did cost.
+    pub settled_micros: i64,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// Who counted.
+    pub usage_source: Option<String>,
+    /// Cached ones included.
+    pub input_tokens: Option<i64>,
+    /// Part of the input.
+    pub cached_input_tokens: Option<i64>,
+    /// Reasoning included.
+    pub output_tokens: Option<i64>,
+    /// Who served it.
+    pub upstream_id: Option<i64>,
+    /// HTTP status of the answer.
+    pub status: Option<i64>,
+    /// When held.
+    pub created_at_ms: i64,
+    /// When settled or released.
+    pub resolved_at_ms: Option<i64>,
+}
+
+/// The newest charges of a key of `user_id`, at most `limit`; a deleted key's too.
+///
+/// # Errors
+/// The engine's.
+pub fn newest_of_key(
+    connection: &mut Connection,
+    user_id: i64,
+    key_id: i64,
+    limit: i64,
+) -> Result<Vec<Charge>, Error> {
+    Ok(charges::table
+        .filter(charges::user_id.eq(user_id))
+        .filter(charges::key_id.eq(key_id))
+        .order(charges::id.desc())
+        .limit(limit)
+        .select(Charge::as_select())
+        .load(connection)?)
+}
+
+/// The servers that have open holds.
+///
+/// # Errors
+/// The engine's.
+pub fn holding_instances(connection: &mut Connection) -> Result<Vec<i64>, Error> {
+    Ok(charges::table
+        .filter(charges::state.eq(state::HELD))
+        .select(charges::instance_id)
+        .distinct()
+        .load(connection)?)
+}
+
+/// Ids of the open holds of a server, oldest first, at most `limit`.
+///
+/// # Errors
+/// The engine's.
+pub fn open_of_instance(
+    connection: &mut Connection,
+    instance_id: i64,
+    limit: i64,
+) -> Result<Vec<i64>, Error> {
+    Ok(charges::table
+        .filter(charges::state.eq(state::HELD))
+        .filter(charges::instance_id.eq(instance_id))
+        .order(charges::id)
+        .limit(limit)
+        .select(charges::id)
+        .load(connection)?)
+}

@@ -1,7 +1,6 @@
-//! Running servers: each registers, heartbeats, and leaves; a silent one's holds are resolved by recovery.
+//! Running servers: each registers and heartbeats; a silent one's holds are resolved by recovery.
 
 use super::Connection;
-use super::found;
 use super::schema::instances;
 use crate::error::Error;
 use diesel::prelude::*;
@@ -18,33 +17,42 @@ pub fn register(connection: &mut Connection) -> Result<i64, Error> {
         .get_result(connection)?)
 }
 
-/// Says that the server is alive.
-///
-/// # Errors
-/// [`Error::NotFound`] when the others took it for dead.
-pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
-    let now_ms = connection.now_ms()?;
-    let rows = diesel::update(instances::table.find(id))
-        .set(instances::heartbeat_at_ms.eq(now_ms))
-        .execute(connection)?;
-    found(rows)
-}
-
-/// Those whose last heartbeat is older than `silent_ms`, but never `own_id`.
+/// Says that a server is alive; one that was taken for dead comes back.
 ///
 /// # Errors
 /// The engine's.
-pub fn silent(connection: &mut Connection, own_id: i64, silent_ms: i64) -> Result<Vec<i64>, Error> {
+pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
+    let now_ms = connection.now_ms()?;
+    connection.write(|connection| {
+        let rows = diesel::update(instances::table.find(id))
+            .set(instances::heartbeat_at_ms.eq(now_ms))
+            .execute(connection)?;
+        if rows == 0 {
+            diesel::insert_into(instances::table)
+                .values((
+                    instances::id.eq(id),
+                    instances::started_at_ms.eq(now_ms),
+                    instances::heartbeat_at_ms.eq(now_ms),
+                ))
+                .execute(connection)?;
+        }
+        Ok(())
+    })
+}
+
+/// Those whose last heartbeat is at most `silence_ms_max` old.
+///
+/// # Errors
+/// The engine's.
+pub fn alive(connection: &mut Connection, silence_ms_max: i64) -> Result<Vec<i64>, Error> {
     let now_ms = connection.now_ms()?;
     Ok(instances::table
-        .filter(instances::id.ne(own_id))
-        .filter(instances::heartbeat_at_ms.le(now_ms - silent_ms))
-        .order(instances::id)
+        .filter(instances::heartbeat_at_ms.ge(now_ms - silence_ms_max))
         .select(instances::id)
         .load(connection)?)
 }
 
-/// Forgets a server that holds nothing any more.
+/// Forgets a server.
 ///
 /// # Errors
 /// The engine's.
