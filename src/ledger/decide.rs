@@ -331,3 +331,6 @@ fn close_one(rows: &mut Rows, charge: ChargeRow, settled_micros: i64, changes: &
         moved.settled_micros += settled_micros;
     }
 }
+
+#[cfg(test)]
+mod tests;
