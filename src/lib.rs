@@ -15,6 +15,7 @@ pub mod domain;
 pub mod error;
 pub mod gateway;
 pub mod ledger;
+pub mod password;
 pub mod request_id;
 pub mod store;
 pub mod vault;
