@@ -1,6 +1,7 @@
 //! Builds the actix App: state, middleware, and every route in one readable list.
 
 use crate::config::Reach;
+use crate::gateway;
 use crate::ledger::Ledger;
 use crate::request_id;
 use crate::store::Store;
@@ -22,6 +23,8 @@ pub struct House {
     pub ledger: Ledger,
     /// How this server is reached.
     pub reach: Reach,
+    /// How long upstreams may be silent.
+    pub upstream_timeouts: gateway::Timeouts,
 }
 
 /// Every URL. Handlers live with the page or route they serve.
@@ -33,7 +36,24 @@ fn routes(routes: &mut web::ServiceConfig) {
         .configure(dashboard_routes);
 }
 
-fn gateway_routes(_routes: &mut web::ServiceConfig) {}
+fn gateway_routes(routes: &mut web::ServiceConfig) {
+    let get_only = || web::to(gateway::only_get);
+    routes
+        .service(
+            web::resource("/chat/completions")
+                .route(web::post().to(gateway::chat::completions))
+                .default_service(web::to(gateway::only_post)),
+        )
+        .service(
+            web::resource("/models").route(web::get().to(gateway::models::list)).default_service(get_only()),
+        )
+        .service(
+            web::resource("/models/{id:.+}")
+                .route(web::get().to(gateway::models::show))
+                .default_service(get_only()),
+        )
+        .default_service(web::to(gateway::unknown_route));
+}
 
 fn dashboard_routes(_routes: &mut web::ServiceConfig) {}
 
@@ -58,6 +78,7 @@ async fn readyz(store: web::Data<Store>) -> HttpResponse {
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
+    let gateway = gateway::Shared::new(house.upstream_timeouts);
     HttpServer::new(move || {
         App::new()
             .wrap(from_fn(request_id::assign))
@@ -65,6 +86,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             .app_data(web::Data::new(house.vault.clone()))
             .app_data(web::Data::new(house.ledger.clone()))
             .app_data(web::Data::new(house.reach.clone()))
+            .app_data(web::Data::new(gateway.for_worker()))
             .configure(routes)
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
