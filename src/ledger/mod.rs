@@ -80,7 +80,12 @@ impl Ledger {
         }
     }
 
-    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, LedgerError> {
+    /// Resolves a charge by its id, whoever held it: for recovery and for ends that come late. A charge that is
+    /// resolved already stays as it is.
+    ///
+    /// # Errors
+    /// When the commit did not come in time; the writer goes on trying.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, LedgerError> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Resolve(resolution, Some(answer)));
         match tokio::time::timeout(ANSWER_WAIT, answered).await {

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod charges;
 mod connection;
+pub mod doctor;
 pub mod grants;
 pub mod groups;
 pub mod instances;

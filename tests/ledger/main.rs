@@ -1,0 +1,313 @@
+//! The ledger over a real database, on both engines: races, double ends, crashes.
+
+#[path = "../support/database.rs"]
+mod database;
+mod outages;
+
+use database::{Database, Engine, engines};
+use keyhouse::domain::credits::Credits;
+use keyhouse::domain::key::KeyDraft;
+use keyhouse::domain::models::ModelName;
+use keyhouse::domain::price::Price;
+use keyhouse::domain::secret::KeySecret;
+use keyhouse::domain::user::UserName;
+use keyhouse::ledger::{
+    Amount, HoldError, HoldRequest, Instance, Ledger, OpenHold, Outcome, Refusal, Resolution, Resolved,
+};
+use keyhouse::store::audit::Actor;
+use keyhouse::store::{Store, doctor, grants, groups, keys, models, users};
+
+const NOW_MS: i64 = 1_790_000_000_000;
+
+/// A database with one account of 1 credit and one model.
+struct Bench {
+    database: Database,
+    store: Store,
+    user_id: i64,
+}
+
+impl Bench {
+    fn new(engine: Engine) -> Self {
+        let database = Database::new(engine);
+        let store = Store::open(&database.url).expect("the store opens");
+        let user_id = store.with(|c| {
+            let new = users::NewUser {
+                name: UserName::parse("ada").expect("valid"),
+                password_hash: "none".into(),
+                is_admin: false,
+            };
+            let user_id = users::create(c, &new, &Actor::cli(), NOW_MS)?;
+            grants::grant(c, user_id, Credits::from_micros(1_000_000), "", &Actor::cli(), NOW_MS)?;
+            let model = models::NewModel {
+                name: &ModelName::parse("m").expect("valid"),
+                max_output_tokens: 100,
+                price: Price::default(),
+                routes: &[],
+            };
+            models::create(c, &model, &Actor::cli(), NOW_MS)?;
+            Ok(user_id)
+        });
+        Self { database, store, user_id: user_id.expect("seeded") }
+    }
+
+    fn key(&self, limit: Option<&str>) -> i64 {
+        let settings = KeyDraft { name: "k", credit_limit: limit, ..KeyDraft::default() }
+            .parse(NOW_MS, None)
+            .expect("valid");
+        let secret = KeySecret::generate();
+        let made = self.store.with(|c| {
+            let group_id = groups::find_by_name(c, groups::DEFAULT)?.id;
+            let new = keys::NewKey {
+                user_id: self.user_id,
+                group_id,
+                settings: &settings,
+                secret: &secret,
+                ciphertext: &[0],
+            };
+            keys::create(c, &new, &Actor::cli(), NOW_MS)
+        });
+        made.expect("a key is made")
+    }
+
+    fn request(&self, ledger: &Ledger, key_id: i64, micros: i64) -> HoldRequest {
+        let read = self.store.with(|c| {
+            let (key, group) = keys::find(c, self.user_id, key_id)?;
+            let offer = models::find_offer(c, "m")?;
+            let user = users::find(c, self.user_id)?;
+            Ok(HoldRequest {
+                charge_id: ledger.next_charge_id(),
+                key_id,
+                key_revision: key.revision,
+                user_id: user.id,
+                user_revision: user.revision,
+                group_id: group.id,
+                group_revision: group.revision,
+                model_id: offer.model.id,
+                model_revision: offer.model.revision,
+                held_micros: micros,
+                input_held_micros: micros / 4,
+                price_id: offer.price.id,
+                multiplier_micros: group.multiplier_micros,
+                key_name: key.name,
+                model: offer.model.name,
+            })
+        });
+        read.expect("rows are there")
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::start(&self.store).expect("an instance starts")
+    }
+
+    fn used_and_held(&self, key_id: i64) -> (i64, i64) {
+        let (key, _) = self.store.with(|c| keys::find(c, self.user_id, key_id)).expect("a key");
+        (key.credits_used_micros, key.credits_held_micros)
+    }
+
+    fn balance_and_held(&self) -> (i64, i64) {
+        let user = self.store.with(|c| users::find(c, self.user_id)).expect("a user");
+        (user.balance_micros, user.held_micros)
+    }
+
+    fn is_healthy(&self) {
+        let diagnosis = self.store.with(doctor::examine).expect("examined");
+        assert_eq!(diagnosis.breaches, Vec::new());
+    }
+}
+
+fn settle(hold: &OpenHold, micros: i64) -> Resolution {
+    Resolution {
+        amount: Amount::Settle(micros),
+        outcome: Outcome::Complete,
+        ..Resolution::release(hold.charge_id())
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+async fn all_at_once(ledger: &Ledger, requests: Vec<HoldRequest>) -> Vec<Result<OpenHold, HoldError>> {
+    let calls: Vec<_> = requests
+        .into_iter()
+        .map(|request| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.hold(request).await })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.expect("no call panics"));
+    }
+    answers
+}
+
+#[test]
+fn of_256_calls_on_credit_for_one_exactly_one_passes() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let instance = bench.instance();
+        let key = bench.key(Some("0.0001"));
+        let requests = (0..256).map(|_| bench.request(instance.ledger(), key, 100)).collect();
+        let answers = block_on(all_at_once(instance.ledger(), requests));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{engine:?}");
+        assert!(
+            answers
+                .iter()
+                .filter_map(|answer| answer.as_ref().err())
+                .all(|error| *error == HoldError::Refused(Refusal::KeyLimit { available_micros: 0 }))
+        );
+        drop(answers);
+        instance.stop();
+        assert_eq!(bench.used_and_held(key), (0, 0), "dropped holds are released");
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn sixteen_keys_racing_for_the_last_credits_never_pass_the_balance() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let instance = bench.instance();
+        let keys: Vec<i64> = (0..16).map(|_| bench.key(None)).collect();
+        // 160 calls of 0.03 credits on a balance of 1: thirty-three fit.
+        let requests = (0..160).map(|n| bench.request(instance.ledger(), keys[n % 16], 30_000)).collect();
+        let answers = block_on(all_at_once(instance.ledger(), requests));
+        let held: Vec<OpenHold> = answers.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(held.len(), 33, "{engine:?}");
+        block_on(async {
+            for hold in held {
+                let settlement = settle(&hold, 30_000);
+                assert_eq!(hold.resolve(settlement).await, Ok(Resolved::Now { settled_micros: 30_000 }));
+            }
+        });
+        assert_eq!(bench.balance_and_held(), (10_000, 0));
+        instance.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn two_instances_share_one_limit() {
+    for engine in engines().into_iter().filter(|engine| *engine == Engine::Postgres) {
+        let bench = Bench::new(engine);
+        let (one, other) = (bench.instance(), bench.instance());
+        let key = bench.key(Some("0.001"));
+        let requests = |instance: &Instance| -> Vec<HoldRequest> {
+            (0..64).map(|_| bench.request(instance.ledger(), key, 100)).collect()
+        };
+        let (of_one, of_other) = (requests(&one), requests(&other));
+        let passed = block_on(async {
+            let (a, b) =
+                tokio::join!(all_at_once(one.ledger(), of_one), all_at_once(other.ledger(), of_other));
+            a.into_iter().chain(b).filter_map(Result::ok).collect::<Vec<_>>()
+        });
+        assert_eq!(passed.len(), 10);
+        drop(passed);
+        one.stop();
+        other.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn settling_twice_charges_once_and_never_more_than_was_held() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let instance = bench.instance();
+        let key = bench.key(None);
+        block_on(async {
+            let hold =
+                instance.ledger().hold(bench.request(instance.ledger(), key, 100)).await.expect("held");
+            assert_eq!(bench.used_and_held(key), (0, 100));
+            let (first, second) = (settle(&hold, 1_000), settle(&hold, 7));
+            let charge_id = hold.charge_id();
+            assert_eq!(hold.resolve(first).await, Ok(Resolved::Now { settled_micros: 100 }));
+            // The same charge once more, as a late settle after a sweep would.
+            assert_eq!(instance.ledger().resolve(second).await, Ok(Resolved::Before));
+            let release = Resolution::release(charge_id);
+            assert_eq!(instance.ledger().resolve(release).await, Ok(Resolved::Before));
+        });
+        assert_eq!(bench.used_and_held(key), (100, 0));
+        assert_eq!(bench.balance_and_held(), (999_900, 0));
+        instance.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn a_key_disabled_after_it_was_read_holds_nothing() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let instance = bench.instance();
+        let key = bench.key(None);
+        let request = bench.request(instance.ledger(), key, 100);
+        bench
+            .store
+            .with(|c| keys::set_enabled(c, bench.user_id, key, false, &Actor::cli(), NOW_MS))
+            .expect("disabled");
+        let refused = block_on(instance.ledger().hold(request)).expect_err("stale");
+        assert_eq!(refused, HoldError::Refused(Refusal::Stale));
+        instance.stop();
+    }
+}
+
+#[test]
+fn a_dead_instances_holds_are_settled_at_their_input_part() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let key = bench.key(None);
+        let dead = bench.instance();
+        block_on(async {
+            for _ in 0..600 {
+                let hold = dead.ledger().hold(bench.request(dead.ledger(), key, 100)).await.expect("held");
+                // As a crash would leave it: neither resolved nor released.
+                std::mem::forget(hold);
+            }
+        });
+        dead.stop();
+        assert_eq!(bench.used_and_held(key), (0, 60_000));
+        let next = bench.instance();
+        assert_eq!(bench.used_and_held(key), (15_000, 0), "{engine:?}");
+        next.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn a_second_server_on_one_sqlite_file_is_refused() {
+    let bench = Bench::new(Engine::Sqlite);
+    let instance = bench.instance();
+    let refused = Instance::start(&bench.store).map(|_| ()).expect_err("locked");
+    assert!(refused.to_string().contains("another server"), "{refused}");
+    instance.stop();
+    bench.instance().stop();
+}
+
+#[test]
+fn the_doctor_names_each_breach_with_its_amounts() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let key = bench.key(None);
+        bench.is_healthy();
+        tamper(&bench.database, "UPDATE users SET balance_micros = balance_micros + 1");
+        tamper(&bench.database, "UPDATE api_keys SET credits_used_micros = 5");
+        let breaches = bench.store.with(doctor::examine).expect("examined").breaches;
+        let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "account {} (ada): balance = grants − settled: stored 1.000001, proven 1.000000",
+                    bench.user_id
+                ),
+                format!("key {key} (k): used = settled: stored 0.000005, proven 0.000000"),
+            ]
+        );
+    }
+}
+
+fn tamper(database: &Database, statement: &str) {
+    use diesel::connection::SimpleConnection;
+    database.url.connect().expect("connected").batch_execute(statement).expect("tampered");
+}
