@@ -4,9 +4,12 @@ use super::data::DataOptions;
 use super::failure::Failure;
 use crate::app::{self, House};
 use crate::config::{Reach, parse_public_url};
+use crate::dashboard::setup::SetupToken;
 use crate::domain::network::parse_cidr;
+use crate::gateway::Timeouts;
 use crate::ledger::Instance;
-use crate::store::{Store, users};
+use crate::password::Hasher;
+use crate::store::Store;
 use crate::vault::Vault;
 use clap::Args;
 use ipnetwork::IpNetwork;
@@ -82,7 +85,15 @@ pub(super) fn serve(
     let unusable = |error: io::Error| Failure::Failed(format!("The server ended: {error}."));
     let address = listener.local_addr().map_err(unusable)?;
     let instance = Instance::start(&store)?;
-    let house = House { store, vault, ledger: instance.ledger().clone(), reach };
+    let house = House {
+        setup: SetupToken::generate(&store)?,
+        hasher: Hasher::default(),
+        upstream_timeouts: Timeouts::default(),
+        ledger: instance.ledger().clone(),
+        store,
+        vault,
+        reach,
+    };
     let served = announce(&house, address)
         .and_then(|()| actix_web::rt::System::new().block_on(app::serve(house, listener)).map_err(unusable));
     instance.stop();
@@ -91,9 +102,10 @@ pub(super) fn serve(
 
 fn announce(house: &House, address: SocketAddr) -> Result<(), Failure> {
     eprintln!("listening on http://{address}");
-    if !house.store.with(users::any)? {
-        // The setup link goes here.
-        eprintln!("There are no users yet; make one with `keyhouse user create NAME --admin`.");
+    let base_url =
+        house.reach.public_url.as_ref().map_or_else(|| format!("http://{address}"), Url::to_string);
+    if let Some(link) = house.setup.link(&base_url) {
+        eprintln!("There are no users yet. Make the first admin here, once: {link}");
     }
     Ok(())
 }
