@@ -1,0 +1,6 @@
+//! The dashboard as browsers see it.
+
+mod pages;
+mod sign_in;
+#[path = "../support/mod.rs"]
+mod support;
