@@ -3,7 +3,7 @@
 use crate::dashboard::page::{self, Kind, Shell};
 use crate::dashboard::session::SignedIn;
 use crate::error::Error;
-use actix_htmx::{Htmx, SwapType};
+use actix_htmx::{Htmx, SwapType, TriggerType};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -48,7 +48,8 @@ pub fn done<T: Template>(
         return Ok(page::redirect(url));
     }
     page::toast(htmx, Kind::Success, text);
-    htmx.trigger_event("closeDialog", None, None);
+    // After the swap: an event of that swap would open the dialog again.
+    htmx.trigger_event("closeDialog", None, Some(TriggerType::AfterSettle));
     htmx.reswap(SwapType::None);
     Ok(page::render(StatusCode::OK, out_of_band))
 }
