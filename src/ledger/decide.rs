@@ -334,3 +334,6 @@ fn close_one(rows: &mut Rows, charge: ChargeRow, settled_micros: i64, changes: &
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod walk;

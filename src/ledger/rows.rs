@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
 use crate::store::schema::{api_keys, charges, groups, models, users};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Integer;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The answers to a batch, in its order.
@@ -35,6 +37,32 @@ pub(super) fn commit(
         write(connection, instance_id, rows.now_ms, holds, resolutions, &changes)?;
         Ok(Answers { holds: held, resolutions: resolved })
     })
+}
+
+/// First of the two numbers of the writers' advisory locks; the second is the instance.
+const WRITER_LOCK: i32 = 0x6b65_7968; // "keyh"
+
+/// Makes sure that the writer's previous connection is over. SQLite's ended with its file handle; a PostgreSQL
+/// server may not have noticed that a connection broke and still be committing, so that session is ended and its
+/// lock waited for. Gives the new session's process id.
+pub(super) fn fence(
+    connection: &mut Connection,
+    instance_id: i64,
+    previous: Option<i32>,
+) -> Result<Option<i32>, Error> {
+    let Connection::Postgres(connection) = connection else { return Ok(None) };
+    if let Some(backend) = previous {
+        // False when it is gone already, which is as good.
+        diesel::sql_query("SELECT pg_terminate_backend($1)")
+            .bind::<Integer, _>(backend)
+            .execute(connection)?;
+    }
+    let second = i32::try_from(instance_id & 0x7fff_ffff).unwrap_or_default();
+    diesel::sql_query("SELECT pg_advisory_lock($1, $2)")
+        .bind::<Integer, _>(WRITER_LOCK)
+        .bind::<Integer, _>(second)
+        .execute(connection)?;
+    Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }
 
 /// Runs a query with its rows locked where the engine has row locks; SQLite's writer has the file to itself.

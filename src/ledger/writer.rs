@@ -2,7 +2,7 @@
 //! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold.
 
 use super::decide::{HoldRequest, Resolution, Resolved};
-use super::rows::{Answers, commit};
+use super::rows::{Answers, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
@@ -27,7 +27,15 @@ pub(super) fn start(
     commands: Receiver<Command>,
     queue: Weak<Queue>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let writer = Writer { url, instance_id, queue, connection: None, unsettled: Vec::new(), stopping: false };
+    let writer = Writer {
+        url,
+        instance_id,
+        queue,
+        connection: None,
+        last_backend: None,
+        unsettled: Vec::new(),
+        stopping: false,
+    };
     std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&commands))
 }
 
@@ -37,6 +45,8 @@ struct Writer {
     /// To give each hold the handle it is resolved through.
     queue: Weak<Queue>,
     connection: Option<Connection>,
+    /// Of the last PostgreSQL connection, until its end is certain.
+    last_backend: Option<i32>,
     /// Resolutions that wait for the database to return; as many at most as there are open holds.
     unsettled: Vec<Resolution>,
     stopping: bool,
@@ -157,7 +167,7 @@ impl Writer {
     fn commit(&mut self, batch: &Batch) -> Result<Answers, Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.url.connect()?,
+            None => self.connect()?,
         };
         let answers = commit(&mut connection, self.instance_id, &batch.holds, &batch.resolutions);
         // After a failure the connection's state is unknown: the next batch opens another.
@@ -165,6 +175,14 @@ impl Writer {
             self.connection = Some(connection);
         }
         answers
+    }
+
+    /// Opens a connection once whatever the last one had under way is certainly over, so that what is looked up
+    /// now is what stays: a commit whose outcome was unknown is committed or will never be.
+    fn connect(&mut self) -> Result<Connection, Error> {
+        let mut connection = self.url.connect()?;
+        self.last_backend = fence(&mut connection, self.instance_id, self.last_backend)?;
+        Ok(connection)
     }
 
     fn answer(&self, batch: Batch, answers: Answers) {

@@ -2,6 +2,7 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod outages;
 
 use database::{Database, Engine, engines};
 use keyhouse::domain::credits::Credits;
