@@ -3,7 +3,7 @@
 use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
-use crate::dashboard::{account, assets, guard, page, session, setup, sign_in};
+use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
 use crate::gateway;
 use crate::ledger::Ledger;
 use crate::password::Hasher;
@@ -97,7 +97,18 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/sign-in", web::post().to(sign_in::submit))
         .route("/sign-out", web::post().to(sign_in::sign_out))
         .route("/account/password", web::get().to(account::show))
-        .route("/account/password", web::post().to(account::submit));
+        .route("/account/password", web::post().to(account::submit))
+        .route("/keys", web::get().to(keys::index))
+        .route("/keys/new", web::get().to(keys::new))
+        .route("/keys/new", web::post().to(keys::create))
+        .route("/keys/{id}", web::get().to(keys::show))
+        .route("/keys/{id}/edit", web::get().to(keys::edit))
+        .route("/keys/{id}/edit", web::post().to(keys::save))
+        .route("/keys/{id}/enabled", web::post().to(keys::set_enabled))
+        .route("/keys/{id}/copy", web::post().to(keys::copy))
+        .route("/keys/{id}/reveal", web::post().to(keys::reveal))
+        .route("/keys/{id}/delete", web::get().to(keys::confirm_delete))
+        .route("/keys/{id}/delete", web::post().to(keys::delete));
 }
 
 /// Where a user lands.

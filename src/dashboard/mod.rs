@@ -4,6 +4,7 @@ pub mod account;
 pub mod assets;
 pub mod error;
 pub mod guard;
+pub mod keys;
 pub mod page;
 pub mod session;
 pub mod setup;

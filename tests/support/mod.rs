@@ -11,6 +11,7 @@ use keyhouse::clock::now_ms;
 use keyhouse::config::Reach;
 use keyhouse::dashboard::setup::SetupToken;
 use keyhouse::domain::user::{NewPassword, UserName};
+use keyhouse::gateway::Timeouts;
 use keyhouse::ledger::Instance;
 use keyhouse::password::{self, Hasher};
 use keyhouse::store::audit::{self, Actor};
@@ -61,6 +62,7 @@ impl House {
             reach,
             setup: setup.clone(),
             hasher: Hasher::default(),
+            upstream_timeouts: Timeouts::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let server = std::thread::spawn(move || {
