@@ -4,6 +4,7 @@ use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
 use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
+use crate::gateway;
 use crate::ledger::Ledger;
 use crate::password::Hasher;
 use crate::request_id;
@@ -32,6 +33,8 @@ pub struct House {
     pub setup: SetupToken,
     /// Checks passwords.
     pub hasher: Hasher,
+    /// How long upstreams may be silent.
+    pub upstream_timeouts: gateway::Timeouts,
 }
 
 /// Every URL. Handlers live with the page or route they serve.
@@ -46,7 +49,24 @@ fn routes(house: &House) -> impl FnOnce(&mut web::ServiceConfig) {
     }
 }
 
-fn gateway_routes(_routes: &mut web::ServiceConfig) {}
+fn gateway_routes(routes: &mut web::ServiceConfig) {
+    let get_only = || web::to(gateway::only_get);
+    routes
+        .service(
+            web::resource("/chat/completions")
+                .route(web::post().to(gateway::chat::completions))
+                .default_service(web::to(gateway::only_post)),
+        )
+        .service(
+            web::resource("/models").route(web::get().to(gateway::models::list)).default_service(get_only()),
+        )
+        .service(
+            web::resource("/models/{id:.+}")
+                .route(web::get().to(gateway::models::show))
+                .default_service(get_only()),
+        )
+        .default_service(web::to(gateway::unknown_route));
+}
 
 /// The dashboard's files. No session: they are nobody's.
 fn files() -> impl HttpServiceFactory {
@@ -119,6 +139,7 @@ async fn readyz(store: web::Data<Store>) -> HttpResponse {
 pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     // Made once: all workers count the same attempts.
     let throttle = web::Data::new(Throttle::default());
+    let gateway = gateway::Shared::new(house.upstream_timeouts);
     HttpServer::new(move || {
         App::new()
             .wrap(from_fn(request_id::assign))
@@ -129,6 +150,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             .app_data(web::Data::new(house.setup.clone()))
             .app_data(web::Data::new(house.hasher.clone()))
             .app_data(throttle.clone())
+            .app_data(web::Data::new(gateway.for_worker()))
             .configure(routes(&house))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))

@@ -62,7 +62,7 @@ impl ResponseError for PageError {
         }
     }
 
-    /// Bare, but for the way to sign in: [`dress`] makes a page or a toast of it.
+    /// Bare, but for the way to sign in: the guard makes a page or a toast of it.
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         if let Self::SignInFirst { next, htmx } = self {

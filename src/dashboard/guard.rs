@@ -12,6 +12,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use futures_util::StreamExt;
+use std::time::Duration;
 use url::Url;
 
 /// No form of ours comes near it.
@@ -19,6 +20,7 @@ pub const FORM_BYTES_MAX: usize = 256 * 1024;
 /// A body up to this size is read and thrown away before it is refused: a browser that is cut off while it sends
 /// shows its own error instead of our page.
 const THROWN_AWAY_BYTES_MAX: usize = 4 * 1024 * 1024;
+const THROWING_AWAY_WAIT: Duration = Duration::from_secs(5);
 
 /// Nothing but our own files: no inline scripts or styles, no frames, no other hosts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -94,7 +96,10 @@ async fn refuse(request: &mut ServiceRequest, reach: &Reach) -> Option<PageError
     }
     if length <= THROWN_AWAY_BYTES_MAX {
         let mut body = request.take_payload();
-        while let Some(Ok(_)) = body.next().await {}
+        let thrown_away = async { while let Some(Ok(_)) = body.next().await {} };
+        if tokio::time::timeout(THROWING_AWAY_WAIT, thrown_away).await.is_err() {
+            tracing::debug!("a body that is too large came too slowly");
+        }
     }
     Some(PageError::TooLarge)
 }

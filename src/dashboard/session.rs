@@ -11,7 +11,7 @@ use crate::store::sessions::{self, NewSession};
 use crate::store::users::{self, User};
 use crate::store::{Connection, Store};
 use crate::vault::Vault;
-use actix_session::config::PersistentSession;
+use actix_session::config::{CookieContentSecurity, PersistentSession};
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use actix_session::{Session, SessionExt, SessionMiddleware};
 use actix_web::cookie::time::Duration;
@@ -144,6 +144,8 @@ pub fn cookie_name(reach: &Reach) -> &'static str {
 pub fn session_middleware(vault: &Vault, reach: &Reach, store: &Store) -> SessionMiddleware<DbSessionStore> {
     SessionMiddleware::builder(DbSessionStore::new(store.clone()), Key::from(vault.cookie_key()))
         .cookie_name(cookie_name(reach).to_owned())
+        // The key says nothing by itself; a signature spares the database cookies that were never ours.
+        .cookie_content_security(CookieContentSecurity::Signed)
         .cookie_secure(reach.is_https())
         .cookie_http_only(true)
         // Lax and not Strict: a link to a page from a mail or a wiki should find its reader signed in.

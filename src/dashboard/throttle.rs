@@ -12,8 +12,8 @@ const ACCOUNT_BURST: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(30);
 const ADDRESS_BURST: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
 const ADDRESS_PAUSE: Duration = Duration::from_secs(5);
-/// Those whose allowance is full again are forgotten every so many tries. Between two sweeps at most this many
-/// names come, so memory is bounded by how many tries an allowance's refill time has room for.
+/// Those whose allowance is full again are forgotten every so many tries. So memory holds no more than this many
+/// and those who tried within the time an allowance takes to fill up.
 const SWEEP_EVERY: usize = 1024;
 
 /// Counts tries. Names and addresses are kept as 64-bit hashes under a secret seed: a long name costs no more than

@@ -1,1 +1,79 @@
 //! `/v1`: authenticate → admit → hold → relay → meter → settle, and the error bodies that SDKs understand.
+//! A file per step; `chat` and `models` are the routes.
+
+mod admit;
+mod authenticate;
+mod body;
+mod breaker;
+pub mod chat;
+mod client;
+mod content;
+mod count;
+mod echo;
+pub mod error;
+mod hold;
+mod meter;
+pub mod models;
+mod quote;
+mod relay;
+mod request;
+mod settle;
+mod sse;
+mod stream;
+
+pub use client::Timeouts;
+
+use actix_web::HttpResponse;
+use breaker::Breakers;
+use client::{Client, Connectors};
+use error::GatewayError;
+
+/// What the workers share.
+#[derive(Clone)]
+pub struct Shared {
+    connectors: Connectors,
+    breakers: Breakers,
+    timeouts: Timeouts,
+}
+
+impl Shared {
+    /// Reads the system's certificates; no upstream is contacted yet.
+    pub fn new(timeouts: Timeouts) -> Self {
+        Self { connectors: Connectors::load(), breakers: Breakers::default(), timeouts }
+    }
+
+    /// For one worker: connections of its own, circuit breakers of all.
+    pub fn for_worker(&self) -> Gateway {
+        Gateway { client: Client::new(&self.connectors, self.timeouts), breakers: self.breakers.clone() }
+    }
+}
+
+/// What calls of one worker go through.
+pub struct Gateway {
+    client: Client,
+    breakers: Breakers,
+}
+
+/// Anything else under `/v1`.
+///
+/// # Errors
+/// Always.
+pub async fn unknown_route() -> Result<HttpResponse, GatewayError> {
+    Err(GatewayError::RouteNotFound)
+}
+
+/// A route that answers GET alone.
+///
+/// # Errors
+/// Always.
+pub async fn only_get() -> Result<HttpResponse, GatewayError> {
+    Err(GatewayError::MethodNotAllowed { allowed: "GET" })
+}
+
+/// A route that answers POST alone.
+///
+/// # Errors
+/// Always.
+pub async fn only_post() -> Result<HttpResponse, GatewayError> {
+    Err(GatewayError::MethodNotAllowed { allowed: "POST" })
+}

@@ -1,0 +1,194 @@
+//! How much a chat request's messages hold, without building them in memory: what is text is bounded by its bytes,
+//! what is an image, a file or a sound is counted apart.
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// Most tokens one image can count for, among models whose rule is published: gpt-4o-mini takes 2 833 and 5 667 for
+/// each of at most 8 tiles (an image is scaled to 768 × 2 048 and cut into squares of 512). From OpenAI's guide
+/// "Images and vision", calculating costs.
+const IMAGE_TOKENS_MAX: i64 = 2_833 + 8 * 5_667;
+/// What an image typically counts for, to estimate by: gpt-4o takes 85 and 170 for each of 4 tiles (same source).
+const IMAGE_TOKENS_TYPICAL: i64 = 85 + 4 * 170;
+/// No file can count for more than a whole context window; the largest that takes files is gpt-4.1's (OpenAI's model
+/// page).
+const FILE_TOKENS_MAX: i64 = 1_047_576;
+/// Ten tokens a second (OpenAI's audio pricing), and no codec in use makes a second smaller than 1 000 bytes (MP3 at
+/// 8 kbit/s), which is 1 333 characters of base64.
+const SOUND_BYTES_PER_TOKEN_MIN: usize = 128;
+/// English has 4.8 bytes a token and code 2.5: what nobody counted is estimated between.
+const TEXT_BYTES_PER_TOKEN: usize = 4;
+
+/// The parts of the messages that bytes do not bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Inline or by URL.
+    images: i64,
+    /// Inline or by id; videos too.
+    files: i64,
+    /// Of inline sounds.
+    sound_bytes: usize,
+    /// Bytes of the body that the above take up.
+    other_bytes: usize,
+}
+
+impl Content {
+    /// Whether there is nothing but text.
+    pub fn is_text(&self) -> bool {
+        self.images == 0 && self.files == 0 && self.sound_bytes == 0
+    }
+
+    /// More input tokens than a body of this length can count for. A token has at least one byte, and the syntax
+    /// around each message is longer than the few tokens a chat template puts there.
+    pub fn tokens_max(&self, body_bytes: usize) -> i64 {
+        let text = clamped(body_bytes.saturating_sub(self.other_bytes));
+        let sound = clamped(self.sound_bytes.div_ceil(SOUND_BYTES_PER_TOKEN_MIN));
+        let other = self
+            .images
+            .saturating_mul(IMAGE_TOKENS_MAX)
+            .saturating_add(self.files.saturating_mul(FILE_TOKENS_MAX))
+            .saturating_add(sound);
+        text.saturating_add(other)
+    }
+
+    /// A guess at the input tokens, for when an upstream does not say.
+    pub fn tokens_estimated(&self, body_bytes: usize) -> i64 {
+        let text = estimate_text(body_bytes.saturating_sub(self.other_bytes));
+        let sound = clamped(self.sound_bytes.div_ceil(SOUND_BYTES_PER_TOKEN_MIN));
+        text.saturating_add(self.images.saturating_mul(IMAGE_TOKENS_TYPICAL)).saturating_add(sound)
+    }
+}
+
+/// A guess at the tokens of a text of this length.
+pub fn estimate_text(bytes: usize) -> i64 {
+    clamped(bytes.div_ceil(TEXT_BYTES_PER_TOKEN))
+}
+
+fn clamped(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Looks through the messages for parts that are not text, wherever they are.
+///
+/// # Errors
+/// When the JSON is broken or nested too deep.
+pub fn survey(messages: &RawValue) -> Result<Content, serde_json::Error> {
+    let mut content = Content::default();
+    let mut reader = serde_json::Deserializer::from_str(messages.get());
+    Walk(&mut content).deserialize(&mut reader)?;
+    Ok(content)
+}
+
+struct Walk<'a>(&'a mut Content);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "image_url" | "image" | "input_image" => {
+                    self.0.images += 1;
+                    self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                }
+                "file" | "file_url" | "input_file" | "video" | "video_url" | "document" => {
+                    self.0.files += 1;
+                    self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                }
+                "input_audio" | "audio_url" => {
+                    let bytes = map.next_value::<&RawValue>()?.get().len();
+                    self.0.sound_bytes += bytes;
+                    self.0.other_bytes += bytes;
+                }
+                _ => map.next_value_seed(Walk(self.0))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Walk(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survey_of(messages: &serde_json::Value) -> (Content, usize) {
+        let text = messages.to_string();
+        let raw = serde_json::from_str::<&RawValue>(&text).expect("JSON");
+        (survey(raw).expect("shallow"), text.len())
+    }
+
+    #[test]
+    fn text_is_bounded_by_its_bytes() {
+        let messages =
+            serde_json::json!([{"role": "user", "content": [{"type": "text", "text": "image_url"}]}]);
+        let (content, bytes) = survey_of(&messages);
+        assert!(content.is_text());
+        assert_eq!(content.tokens_max(bytes), clamped(bytes));
+    }
+
+    #[test]
+    fn an_inline_image_counts_as_an_image_and_not_by_its_bytes() {
+        let data = format!("data:image/png;base64,{}", "A".repeat(5_000_000));
+        let messages = serde_json::json!([{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": data}},
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        ]}]);
+        let (content, bytes) = survey_of(&messages);
+        let most = content.tokens_max(bytes);
+        assert!((2 * IMAGE_TOKENS_MAX..2 * IMAGE_TOKENS_MAX + 200).contains(&most), "{most}");
+        assert!(content.tokens_estimated(bytes) < most);
+    }
+
+    #[test]
+    fn files_and_sounds_are_seen() {
+        let messages = serde_json::json!([{"content": [
+            {"type": "file", "file": {"file_id": "f"}},
+            {"type": "input_audio", "input_audio": {"data": "A".repeat(12_800), "format": "mp3"}},
+        ]}]);
+        let (content, bytes) = survey_of(&messages);
+        assert!(!content.is_text());
+        assert!(content.tokens_max(bytes) >= FILE_TOKENS_MAX + 100);
+    }
+}

@@ -1,0 +1,141 @@
+//! The open call: what is held, what was used so far, and the promise that its charge is resolved exactly once,
+//! however the call ends. Dropped, it settles for what was produced, since then its caller has left.
+
+use super::meter::Meter;
+use super::quote::Quote;
+use crate::domain::price::{Multiplier, Price};
+use crate::ledger::{Amount, LedgerError, OpenHold, Outcome, Resolution, Resolved};
+use actix_web::http::StatusCode;
+use std::time::Instant;
+
+/// A call whose hold is committed and not resolved yet.
+pub struct OpenCall {
+    /// `None` once resolved.
+    hold: Option<OpenHold>,
+    price: Price,
+    multiplier: Multiplier,
+    /// Counts along with the answer.
+    pub meter: Meter,
+    started: Instant,
+    upstream_id: Option<i64>,
+    status: Option<u16>,
+    first_byte_ms: Option<i64>,
+}
+
+impl OpenCall {
+    /// Takes over a hold.
+    pub fn new(
+        hold: OpenHold,
+        price: Price,
+        multiplier: Multiplier,
+        input_estimate: i64,
+        quote: &Quote,
+    ) -> Self {
+        Self {
+            hold: Some(hold),
+            price,
+            multiplier,
+            meter: Meter::new(input_estimate, quote.output_tokens),
+            started: Instant::now(),
+            upstream_id: None,
+            status: None,
+            first_byte_ms: None,
+        }
+    }
+
+    /// Notes that an upstream is about to be contacted: from here on, leaving costs the input.
+    pub fn contacting(&mut self, upstream_id: i64) {
+        self.upstream_id = Some(upstream_id);
+    }
+
+    /// Notes that nothing came of the upstream contacted last.
+    pub fn failed_there(&mut self) {
+        self.upstream_id = None;
+    }
+
+    /// Notes that the answer begins to come.
+    pub fn first_byte(&mut self) {
+        self.first_byte_ms = i64::try_from(self.started.elapsed().as_millis()).ok();
+    }
+
+    /// Notes that the caller is answered with `status` from here on, and so pays for what is produced.
+    pub fn answering(&mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
+    /// Charges what was used, durably when this returns; gives the micro-credits charged.
+    ///
+    /// # Errors
+    /// When the commit did not come in time; the ledger goes on trying.
+    pub async fn settle(&mut self, outcome: Outcome) -> Result<Option<i64>, LedgerError> {
+        let Some(hold) = self.hold.take() else { return Ok(None) };
+        let resolution = self.settlement(&hold, outcome);
+        match hold.resolve(resolution).await? {
+            Resolved::Now { settled_micros } => Ok(Some(settled_micros)),
+            Resolved::Before | Resolved::Unknown => {
+                tracing::error!("a charge had been resolved by somebody else");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Charges what was produced by an upstream that broke off, or nothing if it had not begun.
+    ///
+    /// # Errors
+    /// As [`OpenCall::settle`].
+    pub async fn settle_cut(&mut self) -> Result<Option<i64>, LedgerError> {
+        if self.meter.has_begun() {
+            self.settle(Outcome::Cut).await
+        } else {
+            self.release().await;
+            Ok(None)
+        }
+    }
+
+    /// Charges nothing: no upstream produced anything. The ledger repeats a release that does not go through at once.
+    pub async fn release(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let resolution = Resolution {
+            upstream_id: self.upstream_id,
+            status: self.status,
+            first_byte_ms: self.first_byte_ms,
+            ..Resolution::release(hold.charge_id())
+        };
+        if let Err(error) = hold.resolve(resolution).await {
+            tracing::warn!(%error, "a release has to wait");
+        }
+    }
+
+    fn settlement(&self, hold: &OpenHold, outcome: Outcome) -> Resolution {
+        let (usage, source) = self.meter.usage();
+        // More than i64 holds is more than was held; the ledger settles at most that.
+        let cost_micros = self.price.cost(usage, self.multiplier).unwrap_or(i64::MAX);
+        Resolution {
+            charge_id: hold.charge_id(),
+            amount: Amount::Settle(cost_micros.min(hold.held_micros())),
+            outcome,
+            usage: Some((usage, source)),
+            upstream_id: self.upstream_id,
+            status: self.status,
+            first_byte_ms: self.first_byte_ms,
+        }
+    }
+}
+
+impl Drop for OpenCall {
+    /// The caller has left. Before an upstream was contacted that costs nothing, before it answered the input, and
+    /// afterwards what was produced.
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let resolution = match (self.upstream_id, self.status) {
+            (None, _) => Resolution { outcome: Outcome::HungUp, ..Resolution::release(hold.charge_id()) },
+            (Some(_), None) => Resolution {
+                outcome: Outcome::HungUp,
+                upstream_id: self.upstream_id,
+                ..Resolution::interrupted(hold.charge_id())
+            },
+            (Some(_), Some(_)) => self.settlement(&hold, Outcome::HungUp),
+        };
+        hold.resolve_later(resolution);
+    }
+}
