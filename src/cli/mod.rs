@@ -3,6 +3,7 @@
 
 mod data;
 mod demo;
+mod doctor;
 mod failure;
 mod group;
 mod key;
@@ -80,6 +81,7 @@ enum Commands {
     Model(model::ModelCommand),
     #[command(subcommand)]
     Key(key::KeyCommand),
+    Doctor(doctor::DoctorOptions),
     Migrate(migrate::MigrateOptions),
 }
 
@@ -108,6 +110,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Commands::Upstream(command) => upstream::run(command, &context()?),
         Commands::Model(command) => model::run(command, &context()?),
         Commands::Key(command) => key::run(command, &context()?),
+        Commands::Doctor(options) => doctor::run(&options, &context()?),
         Commands::Migrate(options) => migrate::run(&options, &data, output),
     }
 }
