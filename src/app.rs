@@ -1,12 +1,18 @@
 //! Builds the actix App: state, middleware, and every route in one readable list.
 
 use crate::config::Reach;
+use crate::dashboard::setup::SetupToken;
+use crate::dashboard::throttle::Throttle;
+use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
 use crate::gateway;
 use crate::ledger::Ledger;
+use crate::password::Hasher;
 use crate::request_id;
 use crate::store::Store;
 use crate::vault::Vault;
-use actix_web::middleware::from_fn;
+use actix_htmx::HtmxMiddleware;
+use actix_web::dev::HttpServiceFactory;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use std::io;
 use std::net::TcpListener;
@@ -23,17 +29,24 @@ pub struct House {
     pub ledger: Ledger,
     /// How this server is reached.
     pub reach: Reach,
+    /// Makes the first admin, if there is none.
+    pub setup: SetupToken,
+    /// Checks passwords.
+    pub hasher: Hasher,
     /// How long upstreams may be silent.
     pub upstream_timeouts: gateway::Timeouts,
 }
 
 /// Every URL. Handlers live with the page or route they serve.
-fn routes(routes: &mut web::ServiceConfig) {
-    routes
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
-        .service(web::scope("/v1").configure(gateway_routes))
-        .configure(dashboard_routes);
+fn routes(house: &House) -> impl FnOnce(&mut web::ServiceConfig) {
+    |routes| {
+        routes
+            .route("/healthz", web::get().to(healthz))
+            .route("/readyz", web::get().to(readyz))
+            .service(web::scope("/v1").configure(gateway_routes))
+            .service(files())
+            .service(dashboard(house));
+    }
 }
 
 fn gateway_routes(routes: &mut web::ServiceConfig) {
@@ -55,7 +68,53 @@ fn gateway_routes(routes: &mut web::ServiceConfig) {
         .default_service(web::to(gateway::unknown_route));
 }
 
-fn dashboard_routes(_routes: &mut web::ServiceConfig) {}
+/// The dashboard's files. No session: they are nobody's.
+fn files() -> impl HttpServiceFactory {
+    web::scope("/static")
+        .wrap(from_fn(guard::secure))
+        .wrap(Compress::default())
+        .route("/{fingerprint}/{path:.*}", web::get().to(assets::serve))
+}
+
+/// The pages, and whatever no other part answers. Of what wraps them, the last comes first to a request.
+fn dashboard(house: &House) -> impl HttpServiceFactory + use<> {
+    web::scope("")
+        .wrap(session::session_middleware(&house.vault, &house.reach, &house.store))
+        .wrap(HtmxMiddleware)
+        .wrap(from_fn(guard::protect))
+        .wrap(Compress::default())
+        .app_data(guard::form_config())
+        .configure(dashboard_routes)
+        .default_service(web::to(guard::not_found))
+}
+
+fn dashboard_routes(routes: &mut web::ServiceConfig) {
+    routes
+        .route("/", web::get().to(home))
+        .route("/setup", web::get().to(setup::show))
+        .route("/setup", web::post().to(setup::submit))
+        .route("/sign-in", web::get().to(sign_in::show))
+        .route("/sign-in", web::post().to(sign_in::submit))
+        .route("/sign-out", web::post().to(sign_in::sign_out))
+        .route("/account/password", web::get().to(account::show))
+        .route("/account/password", web::post().to(account::submit))
+        .route("/keys", web::get().to(keys::index))
+        .route("/keys/new", web::get().to(keys::new))
+        .route("/keys/new", web::post().to(keys::create))
+        .route("/keys/{id}", web::get().to(keys::show))
+        .route("/keys/{id}/edit", web::get().to(keys::edit))
+        .route("/keys/{id}/edit", web::post().to(keys::save))
+        .route("/keys/{id}/enabled", web::post().to(keys::set_enabled))
+        .route("/keys/{id}/copy", web::post().to(keys::copy))
+        .route("/keys/{id}/reveal", web::post().to(keys::reveal))
+        .route("/keys/{id}/delete", web::get().to(keys::confirm_delete))
+        .route("/keys/{id}/delete", web::post().to(keys::delete));
+}
+
+/// Where a user lands.
+async fn home() -> HttpResponse {
+    page::redirect(sign_in::LANDING)
+}
 
 /// The process is alive.
 async fn healthz() -> HttpResponse {
@@ -78,6 +137,8 @@ async fn readyz(store: web::Data<Store>) -> HttpResponse {
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
+    // Made once: all workers count the same attempts.
+    let throttle = web::Data::new(Throttle::default());
     let gateway = gateway::Shared::new(house.upstream_timeouts);
     HttpServer::new(move || {
         App::new()
@@ -86,8 +147,11 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             .app_data(web::Data::new(house.vault.clone()))
             .app_data(web::Data::new(house.ledger.clone()))
             .app_data(web::Data::new(house.reach.clone()))
+            .app_data(web::Data::new(house.setup.clone()))
+            .app_data(web::Data::new(house.hasher.clone()))
+            .app_data(throttle.clone())
             .app_data(web::Data::new(gateway.for_worker()))
-            .configure(routes)
+            .configure(routes(&house))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     // A caller who leaves a silent stream is noticed at once instead of after seconds.

@@ -1,4 +1,8 @@
 //! Parses the command line and hands over.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyhouse::cli::run(std::env::args_os())
+}

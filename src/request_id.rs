@@ -7,6 +7,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 
+/// Where answers carry it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// In every request's extensions; if the request is charged, the id of its charge.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestId(pub i64);
@@ -20,7 +23,6 @@ pub async fn assign<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
-    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let id = RequestId(ledger.next_charge_id());
     request.extensions_mut().insert(id);
     let mut response = next.call(request).await?;

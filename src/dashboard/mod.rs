@@ -1,1 +1,12 @@
 //! The HTML pages: a file per page. Handlers read as steps and render askama templates.
+
+pub mod account;
+pub mod assets;
+pub mod error;
+pub mod guard;
+pub mod keys;
+pub mod page;
+pub mod session;
+pub mod setup;
+pub mod sign_in;
+pub mod throttle;

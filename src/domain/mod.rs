@@ -66,6 +66,11 @@ impl FieldErrors {
         self.0.iter().find(|(name, _)| *name == field).map(|(_, invalid)| invalid.0.as_ref())
     }
 
+    /// Every refusal with its field, in the order they were noted.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Invalid)> {
+        self.0.iter().map(|(field, invalid)| (*field, invalid))
+    }
+
     /// Whether nothing was refused.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

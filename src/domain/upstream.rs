@@ -1,6 +1,6 @@
 //! Upstreams: the dialects Keyhouse can speak to a provider, and what a base URL may look like.
 
-use super::Invalid;
+use super::{Invalid, parse_label};
 use std::fmt;
 use url::Url;
 
@@ -76,6 +76,87 @@ impl BaseUrl {
     }
 }
 
+/// An upstream's name: it is typed before `=` in routes, so it has no punctuation but `. _ -`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamName(String);
+
+impl UpstreamName {
+    /// Letters, digits and `. _ -`, at most 60.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let name = raw.trim();
+        let good = (1..=60).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if good {
+            return Ok(Self(name.to_owned()));
+        }
+        Err(Invalid::new("Enter a name of 1 to 60 letters, digits, or . _ -."))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which upstream serves a model, and what it calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteDraft {
+    /// Of the provider.
+    pub upstream: UpstreamName,
+    /// `None`: by the public name.
+    pub upstream_model: Option<String>,
+}
+
+impl RouteDraft {
+    /// Parses `upstream` or `upstream=their-name`; whatever stands behind the first `=` is their name.
+    ///
+    /// # Errors
+    /// When either part is empty, too long, or has characters it may not have.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let (upstream, upstream_model) = match raw.split_once('=') {
+            Some((upstream, model)) => {
+                (upstream, Some(parse_label(model, "The upstream's name for the model", 256)?))
+            }
+            None => (raw, None),
+        };
+        Ok(Self { upstream: UpstreamName::parse(upstream)?, upstream_model })
+    }
+}
+
+/// The secret sent to a provider. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpstreamSecret(String);
+
+impl UpstreamSecret {
+    /// It travels in a header: visible ASCII without spaces, at most 4096.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        let secret = raw.trim();
+        if (1..=4096).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(secret.to_owned()));
+        }
+        Err(Invalid::new(
+            "Enter the upstream's secret: visible ASCII characters without spaces, at most 4096.",
+        ))
+    }
+
+    /// The text, to encrypt it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UpstreamSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamSecret(…)")
+    }
+}
+
 /// Checks the pace of an echo upstream: milliseconds between two chunks of its answer.
 ///
 /// # Errors
@@ -107,6 +188,27 @@ mod tests {
             "https://x/#a",
         ] {
             assert!(BaseUrl::parse(raw).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_route_splits_at_its_first_equals_sign() {
+        let route = RouteDraft::parse("openrouter=meta/llama-3:70b=x").expect("valid");
+        assert_eq!(route.upstream.as_str(), "openrouter");
+        assert_eq!(route.upstream_model.as_deref(), Some("meta/llama-3:70b=x"));
+        assert_eq!(RouteDraft::parse("echo").expect("valid").upstream_model, None);
+        for raw in ["", "=gpt", "echo=", "a b=gpt", "echo=a\nb"] {
+            assert!(RouteDraft::parse(raw).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_secret_fits_a_header_and_does_not_print_itself() {
+        let secret = UpstreamSecret::parse(" sk-abc\n").expect("valid");
+        assert_eq!(secret.expose(), "sk-abc");
+        assert_eq!(format!("{secret:?}"), "UpstreamSecret(…)");
+        for raw in ["", " ", "a b", "a\r\nb", "schlüssel", &"x".repeat(4097)] {
+            assert!(UpstreamSecret::parse(raw).is_err(), "{raw}");
         }
     }
 }

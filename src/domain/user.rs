@@ -4,8 +4,8 @@ use super::Invalid;
 use std::fmt;
 
 const PASSWORD_CHARS_MIN: usize = 12;
-/// Argon2 reads it all; a megabyte of password is an attack, not a password.
-const PASSWORD_BYTES_MAX: usize = 1024;
+/// Longest a password may be: Argon2 reads it all, and a megabyte of password is an attack, not a password.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// zxcvbn's estimate, 0 to 4; below 2 a password falls to fewer than a million guesses (its README's scale).
 const PASSWORD_SCORE_MIN: u8 = 2;
 

@@ -89,12 +89,19 @@ pub fn page(
     let wanted = query.limit + 1;
     let mut rows: Vec<(Key, Group)> = Vec::new();
     let mut place = start.clone();
-    let mut batch_size = FIRST_BATCH;
+    // Only what is sifted here, row by row, needs more rows than it shows.
+    let sifted = query.status.is_some() || !query.search.is_ascii();
+    let needle = query.search.to_lowercase();
+    let matches = |key: &Key| {
+        query.status.is_none_or(|status| key.standing().status(now_ms) == status)
+            && (query.search.is_ascii() || key.name.to_lowercase().contains(&needle))
+    };
+    let exactly = i64::try_from(wanted).unwrap_or(BATCH_MAX);
+    let mut batch_size = if sifted { FIRST_BATCH.max(exactly) } else { exactly };
     while rows.len() < wanted {
         let batch = batch(connection, user_id, query, descending, place.as_ref(), batch_size)?;
         let exhausted = i64::try_from(batch.len()).unwrap_or(i64::MAX) < batch_size;
         place = batch.last().map(|row| cursor(query.sort, row));
-        let matches = |key: &Key| query.status.is_none_or(|status| key.standing().status(now_ms) == status);
         rows.extend(batch.into_iter().filter(|(key, _)| matches(key)).take(wanted - rows.len()));
         if exhausted {
             break;
@@ -166,7 +173,8 @@ fn batch(
         .limit(limit)
         .select((Key::as_select(), Group::as_select()))
         .into_boxed();
-    if !query.search.is_empty() {
+    // SQLite folds only ASCII: other searches are sifted by the caller.
+    if !query.search.is_empty() && query.search.is_ascii() {
         let pattern = format!("%{}%", escape_like(&query.search));
         rows = rows.filter(lower(api_keys::name).like(lower(pattern.into_sql::<Text>())).escape('\\'));
     }

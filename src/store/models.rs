@@ -227,6 +227,29 @@ pub fn routes(connection: &mut Connection, model_id: i64) -> Result<Vec<Route>, 
         .load::<Route>(connection)?)
 }
 
+/// A route by names, for lists.
+#[derive(Debug, Clone, Queryable)]
+pub struct RouteName {
+    /// Of this model.
+    pub model_id: i64,
+    /// Name of the provider.
+    pub upstream: String,
+    /// What it calls the model.
+    pub upstream_model: String,
+}
+
+/// The routes of all models, in rotation or not, by priority.
+///
+/// # Errors
+/// The engine's.
+pub fn route_names(connection: &mut Connection) -> Result<Vec<RouteName>, Error> {
+    Ok(model_routes::table
+        .inner_join(upstreams::table)
+        .order((model_routes::model_id, model_routes::priority, model_routes::id))
+        .select((model_routes::model_id, upstreams::name, model_routes::upstream_model))
+        .load(connection)?)
+}
+
 /// What a call to the model of a name needs: price and routes.
 ///
 /// # Errors

@@ -95,6 +95,38 @@ pub fn secret_ciphertext(connection: &mut Connection, id: i64) -> Result<Option<
     Ok(upstreams::table.find(id).select(upstreams::secret_ciphertext).first(connection)?)
 }
 
+/// A sealed secret of any upstream, to try the master key on.
+///
+/// # Errors
+/// The engine's.
+pub fn any_ciphertext(connection: &mut Connection) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    Ok(upstreams::table
+        .filter(upstreams::secret_ciphertext.is_not_null())
+        .select((upstreams::id, upstreams::secret_ciphertext.assume_not_null()))
+        .first(connection)
+        .optional()?)
+}
+
+/// Replaces the sealed secret of an upstream.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn set_secret(
+    connection: &mut Connection,
+    id: i64,
+    ciphertext: &[u8],
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        let rows = diesel::update(upstreams::table.find(id))
+            .set(upstreams::secret_ciphertext.eq(ciphertext))
+            .execute(connection)?;
+        found(rows)?;
+        audit::record(connection, actor, "upstream.set_secret", &format!("upstream {id}"), now_ms)
+    })
+}
+
 /// Takes an upstream out of rotation, or back in.
 ///
 /// # Errors

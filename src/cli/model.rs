@@ -1,0 +1,211 @@
+//! `keyhouse model`: public models, their prices, and the upstreams that serve them.
+
+use super::data::Context;
+use super::failure::Failure;
+use super::output::{Show, credits, moment};
+use super::upstream;
+use crate::domain::credits::Credits;
+use crate::domain::models::ModelName;
+use crate::domain::price::Price;
+use crate::domain::upstream::RouteDraft;
+use crate::domain::usage::TOKENS_MAX;
+use crate::error::Error;
+use crate::store::audit::Actor;
+use crate::store::models::{self, NewModel};
+use crate::store::{Connection, upstreams};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+/// Make and list models; set their prices
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  keyhouse model list --json")]
+pub(super) enum ModelCommand {
+    Create(Create),
+    /// List all models with their newest price
+    #[command(after_help = "Example:\n  keyhouse model list --json")]
+    List,
+    SetPrice(SetPrice),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  keyhouse model create gpt-4o --upstream openai --input 2.5 --output 10 --cached-input 1.25
+  keyhouse model create llama --upstream local=llama3:70b --upstream openrouter=meta/llama-3-70b \\
+      --input 0.4 --output 0.8 --max-output 8192";
+
+/// Make a model with its first price
+#[derive(Debug, Args)]
+#[command(after_help = CREATE_EXAMPLES)]
+pub(super) struct Create {
+    /// Public name, as programs ask for it
+    #[arg(value_parser = ModelName::parse)]
+    name: ModelName,
+    /// Who serves it, and under which name if another; again for those to fall back to
+    #[arg(long = "upstream", value_name = "U[=THEIR-NAME]", value_parser = RouteDraft::parse, required = true)]
+    upstreams: Vec<RouteDraft>,
+    #[command(flatten)]
+    price: PriceOptions,
+    /// Most output tokens of one answer; what a call without max_tokens is cut to
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i64).range(1..=TOKENS_MAX))]
+    max_output: i64,
+}
+
+/// Set a new price; calls made from now on pay it
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyhouse model set-price gpt-4o --input 2 --output 8 --cached-input 1")]
+pub(super) struct SetPrice {
+    /// Public name
+    #[arg(value_parser = ModelName::parse)]
+    name: ModelName,
+    #[command(flatten)]
+    price: PriceOptions,
+}
+
+/// A whole price; what is not given is not kept from the one before.
+#[derive(Debug, Args)]
+struct PriceOptions {
+    /// Credits per million input tokens
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    input: Credits,
+    /// Credits per million output tokens
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    output: Credits,
+    /// Credits per million input tokens the upstream read from its cache [default: as --input]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    cached_input: Option<Credits>,
+    /// Credits per request, whatever its length [default: 0]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    per_request: Option<Credits>,
+}
+
+impl PriceOptions {
+    fn price(&self) -> Price {
+        Price {
+            input_micros: self.input.micros(),
+            cached_input_micros: self.cached_input.map(Credits::micros),
+            output_micros: self.output.micros(),
+            per_request_micros: self.per_request.map_or(0, Credits::micros),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ModelView {
+    id: String,
+    name: String,
+    max_output_tokens: i64,
+    price_version: i64,
+    input: String,
+    cached_input: Option<String>,
+    output: String,
+    per_request: String,
+    upstreams: Vec<RouteView>,
+    created_at: String,
+}
+
+#[derive(Serialize)]
+struct RouteView {
+    upstream: String,
+    upstream_model: String,
+}
+
+impl Show for ModelView {
+    const NONE: &'static str = "There are no models yet; make one with `keyhouse model create`.";
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let upstreams: Vec<String> = self
+            .upstreams
+            .iter()
+            .map(|route| format!("{}={}", route.upstream, route.upstream_model))
+            .collect();
+        vec![
+            ("Id", self.id.clone()),
+            ("Name", self.name.clone()),
+            ("Input", self.input.clone()),
+            ("Cached input", self.cached_input.clone().unwrap_or_else(|| self.input.clone())),
+            ("Output", self.output.clone()),
+            ("Per request", self.per_request.clone()),
+            ("Version", self.price_version.to_string()),
+            ("Max output", self.max_output_tokens.to_string()),
+            ("Upstreams", upstreams.join("\n")),
+            ("Created", self.created_at.clone()),
+        ]
+    }
+}
+
+/// Runs one of the subcommands.
+pub(super) fn run(command: ModelCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        ModelCommand::Create(options) => create(&options, context),
+        ModelCommand::List => context.output.list(&context.with(|connection, _| views(connection))?),
+        ModelCommand::SetPrice(options) => {
+            let name = &options.name;
+            let price = options.price.price();
+            context
+                .with(|connection, now_ms| {
+                    let model = models::find_by_name(connection, name.as_str())?;
+                    models::set_price(connection, model.id, &price, &Actor::cli(), now_ms)
+                })
+                .map_err(unknown(name))?;
+            show(name, context)
+        }
+    }
+}
+
+fn create(options: &Create, context: &Context) -> Result<(), Failure> {
+    let routes = options.upstreams.iter().map(|route| resolve(route, &options.name, context));
+    let routes = routes.collect::<Result<Vec<_>, _>>()?;
+    let new = NewModel {
+        name: &options.name,
+        max_output_tokens: options.max_output,
+        price: options.price.price(),
+        routes: &routes,
+    };
+    context.with(|connection, now_ms| models::create(connection, &new, &Actor::cli(), now_ms))?;
+    show(&options.name, context)
+}
+
+fn resolve(route: &RouteDraft, model: &ModelName, context: &Context) -> Result<(i64, String), Failure> {
+    let upstream = context
+        .with(|connection, _| upstreams::find_by_name(connection, route.upstream.as_str()))
+        .map_err(upstream::unknown(&route.upstream))?;
+    Ok((upstream.id, route.upstream_model.clone().unwrap_or_else(|| model.as_str().to_owned())))
+}
+
+fn show(name: &ModelName, context: &Context) -> Result<(), Failure> {
+    let views = context.with(|connection, _| views(connection))?;
+    match views.iter().find(|view| view.name == name.as_str()) {
+        Some(view) => context.output.one(view),
+        None => Err(unknown(name)(Error::NotFound)),
+    }
+}
+
+fn views(connection: &mut Connection) -> Result<Vec<ModelView>, Error> {
+    let routes = models::route_names(connection)?;
+    let view = |(model, version): (models::Model, models::PriceVersion)| ModelView {
+        id: model.id.to_string(),
+        max_output_tokens: model.max_output_tokens,
+        price_version: version.version,
+        input: credits(version.input_micros),
+        cached_input: version.cached_input_micros.map(credits),
+        output: credits(version.output_micros),
+        per_request: credits(version.per_request_micros),
+        upstreams: routes
+            .iter()
+            .filter(|route| route.model_id == model.id)
+            .map(|route| RouteView {
+                upstream: route.upstream.clone(),
+                upstream_model: route.upstream_model.clone(),
+            })
+            .collect(),
+        name: model.name,
+        created_at: moment(model.created_at_ms),
+    };
+    Ok(models::list(connection)?.into_iter().map(view).collect())
+}
+
+fn unknown(name: &ModelName) -> impl FnOnce(Error) -> Failure {
+    Failure::not_found(move || {
+        format!("There is no model {}; `keyhouse model list` shows all.", name.as_str())
+    })
+}

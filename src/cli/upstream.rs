@@ -1,0 +1,218 @@
+//! `keyhouse upstream`: the providers behind the models.
+
+use super::data::Context;
+use super::failure::Failure;
+use super::output::{Show, moment, yes_no};
+use super::stdin;
+use crate::domain::Invalid;
+use crate::domain::upstream::{BaseUrl, Dialect, UpstreamName, UpstreamSecret, parse_pace_ms};
+use crate::error::Error;
+use crate::store::Connection;
+use crate::store::audit::Actor;
+use crate::store::upstreams::{self, NewUpstream, Upstream};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+/// Make, list and switch the providers behind the models
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  keyhouse upstream disable openai")]
+pub(super) enum UpstreamCommand {
+    Create(Create),
+    /// List all upstreams
+    #[command(after_help = "Example:\n  keyhouse upstream list")]
+    List,
+    SetSecret(SetSecret),
+    /// Take an upstream out of rotation
+    #[command(after_help = "Example:\n  keyhouse upstream disable openai")]
+    Disable(Named),
+    /// Put an upstream back into rotation
+    #[command(after_help = "Example:\n  keyhouse upstream enable openai")]
+    Enable(Named),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  printf %s \"$OPENAI_API_KEY\" | keyhouse upstream create openai --dialect openai \\
+      --base-url https://api.openai.com/v1 --secret-stdin
+  keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1
+  keyhouse upstream create echo --dialect echo --pace-ms 30";
+
+/// Make an upstream
+#[derive(Debug, Args)]
+#[command(after_help = CREATE_EXAMPLES)]
+pub(super) struct Create {
+    /// Unique name: letters, digits, or . _ -
+    #[arg(value_parser = UpstreamName::parse)]
+    name: UpstreamName,
+    /// How to talk to it: openai, or echo, which is built in and answers by itself
+    #[arg(long, value_name = "openai|echo", value_parser = Dialect::parse)]
+    dialect: Dialect,
+    /// Where it is, up to and with /v1
+    #[arg(long, value_name = "URL", value_parser = BaseUrl::parse)]
+    base_url: Option<BaseUrl>,
+    /// Read its secret from stdin; at a terminal it is asked for
+    #[arg(long)]
+    secret_stdin: bool,
+    /// Pause of the echo upstream between two chunks, in milliseconds
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pace_ms: Option<i64>,
+}
+
+/// Replace an upstream's secret
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  printf %s \"$NEW_SECRET\" | keyhouse upstream set-secret openai --secret-stdin"
+)]
+pub(super) struct SetSecret {
+    /// Name of the upstream
+    #[arg(value_parser = UpstreamName::parse)]
+    name: UpstreamName,
+    /// Read the secret from stdin; at a terminal it is asked for
+    #[arg(long, required = true)]
+    secret_stdin: bool,
+}
+
+/// An upstream by name.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Name of the upstream
+    #[arg(value_parser = UpstreamName::parse)]
+    name: UpstreamName,
+}
+
+#[derive(Serialize)]
+struct UpstreamView {
+    id: String,
+    name: String,
+    dialect: String,
+    base_url: Option<String>,
+    has_secret: bool,
+    pace_ms: i64,
+    enabled: bool,
+    created_at: String,
+}
+
+impl UpstreamView {
+    fn of(connection: &mut Connection, upstream: Upstream) -> Result<Self, Error> {
+        Ok(Self {
+            id: upstream.id.to_string(),
+            name: upstream.name,
+            dialect: upstream.dialect,
+            base_url: Some(upstream.base_url).filter(|url| !url.is_empty()),
+            has_secret: upstreams::secret_ciphertext(connection, upstream.id)?.is_some(),
+            pace_ms: upstream.pace_ms,
+            enabled: upstream.enabled,
+            created_at: moment(upstream.created_at_ms),
+        })
+    }
+}
+
+impl Show for UpstreamView {
+    const NONE: &'static str = "There are no upstreams yet; make one with `keyhouse upstream create`.";
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("Id", self.id.clone()),
+            ("Name", self.name.clone()),
+            ("Dialect", self.dialect.clone()),
+            ("Base URL", self.base_url.clone().unwrap_or_else(|| "(built in)".to_owned())),
+            ("Secret", yes_no(self.has_secret)),
+            ("Enabled", yes_no(self.enabled)),
+            ("Created", self.created_at.clone()),
+        ]
+    }
+}
+
+/// Runs one of the subcommands.
+pub(super) fn run(command: UpstreamCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        UpstreamCommand::Create(options) => create(&options, context),
+        UpstreamCommand::List => {
+            let views = context.with(|connection, _| {
+                let upstreams = upstreams::list(connection)?;
+                upstreams
+                    .into_iter()
+                    .map(|upstream| UpstreamView::of(connection, upstream))
+                    .collect::<Result<Vec<_>, _>>()
+            })?;
+            context.output.list(&views)
+        }
+        UpstreamCommand::SetSecret(options) => set_secret(&options, context),
+        UpstreamCommand::Disable(Named { name }) => set_enabled(&name, false, context),
+        UpstreamCommand::Enable(Named { name }) => set_enabled(&name, true, context),
+    }
+}
+
+fn create(options: &Create, context: &Context) -> Result<(), Failure> {
+    let base_url = match (options.dialect, &options.base_url) {
+        (Dialect::Echo, Some(_)) => {
+            return Err(refuse("--base-url", "The echo upstream is built in; leave it out."));
+        }
+        (Dialect::Echo, None) => "",
+        (_, Some(url)) => url.as_str(),
+        (_, None) => {
+            return Err(refuse("--base-url", "Enter an absolute URL such as https://api.openai.com/v1."));
+        }
+    };
+    if options.dialect == Dialect::Echo && options.secret_stdin {
+        return Err(refuse("--secret-stdin", "The echo upstream has no secret; leave it out."));
+    }
+    if options.dialect != Dialect::Echo && options.pace_ms.is_some() {
+        return Err(refuse("--pace-ms", "Only the echo upstream has a pace; leave it out."));
+    }
+    let pace_ms =
+        parse_pace_ms(options.pace_ms.unwrap_or(0)).map_err(|why| Failure::flag("--pace-ms", &why))?;
+    let new = NewUpstream { name: options.name.as_str(), dialect: options.dialect, base_url, pace_ms };
+    let sealing = match options.secret_stdin {
+        true => Some((context.open_vault()?, read_secret()?)),
+        false => None,
+    };
+    let view = context.with(|connection, now_ms| {
+        let seal = |id| sealing.map(|(vault, secret)| vault.seal_upstream(id, secret.expose())).transpose();
+        upstreams::create(connection, &new, seal, &Actor::cli(), now_ms)?;
+        let upstream = upstreams::find_by_name(connection, new.name)?;
+        UpstreamView::of(connection, upstream)
+    })?;
+    context.output.one(&view)
+}
+
+fn set_secret(options: &SetSecret, context: &Context) -> Result<(), Failure> {
+    let name = &options.name;
+    let upstream = context
+        .with(|connection, _| upstreams::find_by_name(connection, name.as_str()))
+        .map_err(unknown(name))?;
+    let vault = context.open_vault()?;
+    let sealed = vault.seal_upstream(upstream.id, read_secret()?.expose())?;
+    let view = context.with(|connection, now_ms| {
+        upstreams::set_secret(connection, upstream.id, &sealed, &Actor::cli(), now_ms)?;
+        UpstreamView::of(connection, upstream)
+    })?;
+    context.output.one(&view)
+}
+
+fn set_enabled(name: &UpstreamName, enabled: bool, context: &Context) -> Result<(), Failure> {
+    let view = context
+        .with(|connection, now_ms| {
+            let upstream = upstreams::find_by_name(connection, name.as_str())?;
+            upstreams::set_enabled(connection, upstream.id, enabled, &Actor::cli(), now_ms)?;
+            let upstream = upstreams::find_by_name(connection, name.as_str())?;
+            UpstreamView::of(connection, upstream)
+        })
+        .map_err(unknown(name))?;
+    context.output.one(&view)
+}
+
+fn read_secret() -> Result<UpstreamSecret, Failure> {
+    UpstreamSecret::parse(&stdin::read_secret("Secret")?).map_err(|why| Failure::flag("--secret-stdin", &why))
+}
+
+fn refuse(flag: &str, why: &'static str) -> Failure {
+    Failure::flag(flag, &Invalid::new(why))
+}
+
+/// Says that there is no such upstream.
+pub(super) fn unknown(name: &UpstreamName) -> impl FnOnce(Error) -> Failure {
+    Failure::not_found(move || {
+        format!("There is no upstream {}; `keyhouse upstream list` shows all.", name.as_str())
+    })
+}

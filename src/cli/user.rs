@@ -1,0 +1,214 @@
+//! `keyhouse user`: logins and their accounts.
+
+use super::data::Context;
+use super::failure::Failure;
+use super::output::{Show, credits, moment, yes_no};
+use super::stdin;
+use crate::domain::credits::Credits;
+use crate::domain::user::{NewPassword, UserName};
+use crate::domain::{Invalid, parse_label};
+use crate::password;
+use crate::store::audit::Actor;
+use crate::store::users::{self, NewUser, User};
+use crate::store::{Connection, grants};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::io::IsTerminal;
+
+const NOTE_CHARS_MAX: usize = 200;
+
+/// Make, list and switch users; give and take credits
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  keyhouse user grant ada 25 --note \"March\"")]
+pub(super) enum UserCommand {
+    Create(Create),
+    /// List all users with their credits
+    #[command(after_help = "Example:\n  keyhouse user list --json")]
+    List,
+    Grant(Grant),
+    /// End a user's sessions and stop their keys, from the next call
+    #[command(after_help = "Example:\n  keyhouse user disable ada")]
+    Disable(Named),
+    /// Undo disable
+    #[command(after_help = "Example:\n  keyhouse user enable ada")]
+    Enable(Named),
+    SetPassword(SetPassword),
+}
+
+/// Make a user
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  printf %s \"$PASSWORD\" | keyhouse user create ada --admin --password-stdin"
+)]
+pub(super) struct Create {
+    /// Login name: letters, digits, or . _ - @
+    #[arg(value_parser = UserName::parse)]
+    name: UserName,
+    /// May manage users, groups, models and upstreams
+    #[arg(long)]
+    admin: bool,
+    /// Read the password from stdin; at a terminal it is asked for
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Add credits to an account, or take some with a negative number
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  keyhouse user grant ada 25 --note \"March\"\n  keyhouse user grant ada -5"
+)]
+pub(super) struct Grant {
+    /// Login name
+    #[arg(value_parser = UserName::parse)]
+    name: UserName,
+    /// Such as 25, 0.5 or -5
+    #[arg(value_parser = Credits::parse_signed, allow_hyphen_values = true)]
+    credits: Credits,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    note: String,
+}
+
+/// A user by name.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Login name
+    #[arg(value_parser = UserName::parse)]
+    name: UserName,
+}
+
+/// Set a user's password and end their sessions
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  printf %s \"$PASSWORD\" | keyhouse user set-password ada --password-stdin"
+)]
+pub(super) struct SetPassword {
+    /// Login name
+    #[arg(value_parser = UserName::parse)]
+    name: UserName,
+    /// Read the password from stdin; at a terminal it is asked for
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+#[derive(Serialize)]
+struct UserView {
+    id: String,
+    name: String,
+    is_admin: bool,
+    enabled: bool,
+    balance: String,
+    held: String,
+    created_at: String,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            name: user.name,
+            is_admin: user.is_admin,
+            enabled: user.enabled,
+            balance: credits(user.balance_micros),
+            held: credits(user.held_micros),
+            created_at: moment(user.created_at_ms),
+        }
+    }
+}
+
+impl Show for UserView {
+    const NONE: &'static str = "There are no users yet; make one with `keyhouse user create NAME`.";
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("Id", self.id.clone()),
+            ("Name", self.name.clone()),
+            ("Admin", yes_no(self.is_admin)),
+            ("Enabled", yes_no(self.enabled)),
+            ("Balance", self.balance.clone()),
+            ("Held", self.held.clone()),
+            ("Created", self.created_at.clone()),
+        ]
+    }
+}
+
+/// Runs one of the subcommands.
+pub(super) fn run(command: UserCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        UserCommand::Create(options) => create(options, context),
+        UserCommand::List => {
+            let users = context.with(|connection, _| users::list(connection))?;
+            context.output.list(&users.into_iter().map(UserView::from).collect::<Vec<_>>())
+        }
+        UserCommand::Grant(options) => grant(&options, context),
+        UserCommand::Disable(Named { name }) => set_enabled(&name, false, context),
+        UserCommand::Enable(Named { name }) => set_enabled(&name, true, context),
+        UserCommand::SetPassword(options) => set_password(&options, context),
+    }
+}
+
+fn create(options: Create, context: &Context) -> Result<(), Failure> {
+    let password = new_password(&options.name, options.password_stdin)?;
+    let new =
+        NewUser { password_hash: password::hash(&password)?, name: options.name, is_admin: options.admin };
+    let user = context.with(|connection, now_ms| {
+        let id = users::create(connection, &new, &Actor::cli(), now_ms)?;
+        users::find(connection, id)
+    })?;
+    context.output.one(&UserView::from(user))
+}
+
+fn grant(options: &Grant, context: &Context) -> Result<(), Failure> {
+    let note = match options.note.trim() {
+        "" => String::new(),
+        note => parse_label(note, "The note", NOTE_CHARS_MAX).map_err(|why| Failure::flag("--note", &why))?,
+    };
+    let user = context.with(|connection, _| users::find_by_name(connection, options.name.as_str()));
+    let user = user.map_err(unknown(&options.name))?;
+    let user = context.with(|connection, now_ms| {
+        grants::grant(connection, user.id, options.credits, &note, &Actor::cli(), now_ms)?;
+        users::find(connection, user.id)
+    })?;
+    context.output.one(&UserView::from(user))
+}
+
+fn set_enabled(name: &UserName, enabled: bool, context: &Context) -> Result<(), Failure> {
+    let user = context
+        .with(|connection, now_ms| {
+            let user = users::find_by_name(connection, name.as_str())?;
+            users::set_enabled(connection, user.id, enabled, &Actor::cli(), now_ms)?;
+            users::find(connection, user.id)
+        })
+        .map_err(unknown(name))?;
+    context.output.one(&UserView::from(user))
+}
+
+fn set_password(options: &SetPassword, context: &Context) -> Result<(), Failure> {
+    let user = context
+        .with(|connection, _| users::find_by_name(connection, options.name.as_str()))
+        .map_err(unknown(&options.name))?;
+    let hash = password::hash(&new_password(&options.name, options.password_stdin)?)?;
+    context.with(|connection, now_ms| {
+        users::set_password(connection, user.id, &hash, None, &Actor::cli(), now_ms)
+    })?;
+    context.output.one(&UserView::from(user))
+}
+
+fn new_password(name: &UserName, from_stdin: bool) -> Result<NewPassword, Failure> {
+    if !from_stdin && !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "Give the password on stdin and say so with --password-stdin.".to_owned(),
+        ));
+    }
+    let typed = stdin::read_new_password()?;
+    NewPassword::parse(&typed, name.as_str()).map_err(|why: Invalid| Failure::flag("--password-stdin", &why))
+}
+
+/// The user of a name, for other commands.
+pub(super) fn find(connection: &mut Connection, name: &UserName) -> Result<User, Failure> {
+    users::find_by_name(connection, name.as_str()).map_err(unknown(name))
+}
+
+fn unknown(name: &UserName) -> impl FnOnce(crate::error::Error) -> Failure {
+    Failure::not_found(move || format!("There is no user {}; `keyhouse user list` shows all.", name.as_str()))
+}

@@ -1,0 +1,243 @@
+//! Browser sessions: kept in the database, so that ending one there ends it everywhere on the next request.
+
+use super::error::PageError;
+use super::guard::is_htmx;
+use super::sign_in;
+use crate::clock::now_ms;
+use crate::config::Reach;
+use crate::error::Error;
+use crate::store::audit::Actor;
+use crate::store::sessions::{self, NewSession};
+use crate::store::users::{self, User};
+use crate::store::{Connection, Store};
+use crate::vault::Vault;
+use actix_session::config::{CookieContentSecurity, PersistentSession};
+use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
+use actix_session::{Session, SessionExt, SessionMiddleware};
+use actix_web::cookie::time::Duration;
+use actix_web::cookie::{Key, SameSite};
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// A session ends this long after it was last extended.
+const LIFETIME: Duration = Duration::days(14);
+/// One write a day keeps it alive, rather than one for every request.
+const EXTEND_AFTER_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Whose session it is; also copied to the row's own column, by which the store ends sessions of a user.
+const USER_ID: &str = "user_id";
+const EXTENDED_AT_MS: &str = "extended_at_ms";
+
+type State = HashMap<String, String>;
+
+/// Keeps sessions in the `sessions` table. The database holds a digest of the session's key, so that who reads
+/// the table cannot sign in with what it says.
+#[derive(Clone)]
+pub struct DbSessionStore {
+    store: Store,
+}
+
+impl DbSessionStore {
+    /// Over an open store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    async fn write(
+        &self,
+        key_digest: [u8; 32],
+        state: &State,
+        ttl: &Duration,
+        act: fn(&mut Connection, &NewSession<'_>, i64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let user_id = state.get(USER_ID).and_then(|id| id.parse().ok());
+        let state = serde_json::to_string(state)
+            .map_err(|error| Error::Internal(format!("a session's state: {error}")))?;
+        let now_ms = now_ms();
+        let expires_at_ms = expires_at_ms(now_ms, ttl);
+        self.store
+            .run(move |connection| {
+                let session = NewSession { key_digest: &key_digest, user_id, state: &state, expires_at_ms };
+                act(connection, &session, now_ms)
+            })
+            .await
+    }
+}
+
+impl SessionStore for DbSessionStore {
+    async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
+        let digest = digest(session_key);
+        let state = self
+            .store
+            .run(move |connection| sessions::load(connection, &digest, now_ms()))
+            .await
+            .map_err(|error| LoadError::Other(error.into()))?;
+        state
+            .map(|state| serde_json::from_str(&state))
+            .transpose()
+            .map_err(|error| LoadError::Deserialization(error.into()))
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        let key = new_key().map_err(SaveError::Other)?;
+        self.write(digest(&key), &state, ttl, sessions::create)
+            .await
+            .map_err(|error| SaveError::Other(error.into()))?;
+        Ok(key)
+    }
+
+    async fn update(&self, key: SessionKey, state: State, ttl: &Duration) -> Result<SessionKey, UpdateError> {
+        match self.write(digest(&key), &state, ttl, sessions::update).await {
+            // Ended while this request was under way: it stays ended, and the next request finds nothing.
+            Ok(()) | Err(Error::NotFound) => Ok(key),
+            Err(error) => Err(UpdateError::Other(error.into())),
+        }
+    }
+
+    async fn update_ttl(&self, session_key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        let digest = digest(session_key);
+        let now_ms = now_ms();
+        let expires_at_ms = expires_at_ms(now_ms, ttl);
+        let set = move |connection: &mut Connection| {
+            sessions::set_expiry(connection, &digest, expires_at_ms, now_ms)
+        };
+        match self.store.run(set).await {
+            Ok(()) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
+        let digest = digest(session_key);
+        Ok(self.store.run(move |connection| sessions::delete(connection, &digest)).await?)
+    }
+}
+
+fn digest(key: &SessionKey) -> [u8; 32] {
+    Sha256::digest(key.as_ref().as_bytes()).into()
+}
+
+/// 256 random bits.
+fn new_key() -> Result<SessionKey, anyhow::Error> {
+    let bytes: [u8; 32] = rand::random();
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(text.try_into()?)
+}
+
+fn expires_at_ms(now_ms: i64, ttl: &Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(ttl.whole_milliseconds()).unwrap_or(i64::MAX))
+}
+
+/// The cookie's name. On HTTPS browsers themselves enforce that a `__Host-` cookie is Secure, for this host alone
+/// and for every path, so that a neighbouring subdomain cannot plant one.
+pub fn cookie_name(reach: &Reach) -> &'static str {
+    if reach.is_https() { "__Host-keyhouse" } else { "keyhouse" }
+}
+
+/// The middleware that loads and stores the session of each request. The key that signs the cookie comes from the
+/// master key, so every instance reads the others' cookies.
+pub fn session_middleware(vault: &Vault, reach: &Reach, store: &Store) -> SessionMiddleware<DbSessionStore> {
+    SessionMiddleware::builder(DbSessionStore::new(store.clone()), Key::from(vault.cookie_key()))
+        .cookie_name(cookie_name(reach).to_owned())
+        // The key says nothing by itself; a signature spares the database cookies that were never ours.
+        .cookie_content_security(CookieContentSecurity::Signed)
+        .cookie_secure(reach.is_https())
+        .cookie_http_only(true)
+        // Lax and not Strict: a link to a page from a mail or a wiki should find its reader signed in.
+        .cookie_same_site(SameSite::Lax)
+        .cookie_path("/".to_owned())
+        .session_lifecycle(PersistentSession::default().session_ttl(LIFETIME))
+        .build()
+}
+
+/// Makes this session the user's, under a new key: one that was planted before sign-in is worth nothing after it.
+///
+/// # Errors
+/// Never in practice: numbers are always JSON.
+pub(super) fn begin(session: &Session, user_id: i64) -> Result<(), Error> {
+    session.clear();
+    session.renew();
+    let stored = session.insert(USER_ID, user_id).and_then(|()| session.insert(EXTENDED_AT_MS, now_ms()));
+    stored.map_err(|error| Error::Internal(format!("a session's state: {error}")))
+}
+
+/// The user of this request. A page that takes it is for people who are signed in; others are sent to sign in.
+pub struct SignedIn {
+    /// Their row as it is now.
+    pub user: User,
+    /// Where the request came from.
+    pub client_ip: IpAddr,
+    pub(super) session: Session,
+}
+
+impl SignedIn {
+    /// For the audit log.
+    pub fn actor(&self) -> Actor {
+        Actor { name: self.user.name.clone(), client_ip: Some(self.client_ip) }
+    }
+
+    async fn load(session: Session, store: &Store, client_ip: IpAddr) -> Result<Option<Self>, Error> {
+        let Some(user_id) = number(&session, USER_ID) else {
+            return Ok(None);
+        };
+        let user = match store.run(move |connection| users::find(connection, user_id)).await {
+            Ok(user) if user.enabled => user,
+            Ok(_) | Err(Error::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        extend(&session)?;
+        Ok(Some(Self { user, client_ip, session }))
+    }
+}
+
+fn number(session: &Session, name: &str) -> Option<i64> {
+    session.entries().get(name).and_then(|value| value.parse().ok())
+}
+
+/// A change of the state makes the middleware write it with a new end and send the cookie again.
+fn extend(session: &Session) -> Result<(), Error> {
+    let now_ms = now_ms();
+    if number(session, EXTENDED_AT_MS).is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < EXTEND_AFTER_MS) {
+        return Ok(());
+    }
+    session
+        .insert(EXTENDED_AT_MS, now_ms)
+        .map_err(|error| Error::Internal(format!("a session's state: {error}")))
+}
+
+impl FromRequest for SignedIn {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<Self, PageError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let session = request.get_session();
+        let store = request.app_data::<web::Data<Store>>().cloned();
+        let client_ip = request.app_data::<web::Data<Reach>>().map(|reach| reach.client_address(request));
+        let detour = PageError::SignInFirst { next: wanted(request), htmx: is_htmx(request.headers()) };
+        Box::pin(async move {
+            let (Some(store), Some(client_ip)) = (store, client_ip) else {
+                return Err(Error::Internal("the app lacks its store or reach".into()).into());
+            };
+            Self::load(session, &store, client_ip).await?.ok_or(detour)
+        })
+    }
+}
+
+/// The page to come back to after signing in: this one, or for htmx the one it is part of.
+fn wanted(request: &HttpRequest) -> Option<String> {
+    if is_htmx(request.headers()) {
+        let url = request.headers().get("hx-current-url")?.to_str().ok()?;
+        let url = url::Url::parse(url).ok()?;
+        return sign_in::safe_next(&url[url::Position::BeforePath..url::Position::AfterQuery]);
+    }
+    // What was posted is lost; its URL alone may have no page.
+    if request.method() != Method::GET {
+        return None;
+    }
+    sign_in::safe_next(request.uri().path_and_query()?.as_str())
+}
