@@ -151,7 +151,7 @@ fn spent_credits_are_a_quota_error_that_is_not_retried() {
         let house = House::start(engine);
         let draft = KeyDraft { credit_limit: Some("0.000001"), ..KeyDraft::default() };
         let limited = house.seed.key(house.key.user_id, &draft);
-        let poor_user = house.seed.user("poor", "0.00001");
+        let poor_user = house.seed.user("poor", "0.000005");
         let poor = house.seed.key(poor_user, &KeyDraft::default());
         for (key, code) in [(&limited, "key_limit_reached"), (&poor, "account_credits_exhausted")] {
             for body in [ask("echo"), ask_with("echo", json!({"max_tokens": null}))] {
