@@ -6,11 +6,13 @@ use crate::upstream::{Act, Upstream};
 use actix_web::rt::System;
 use keyhouse::app;
 use keyhouse::config::Reach;
+use keyhouse::dashboard::setup::SetupToken;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::network::parse_cidr;
 use keyhouse::domain::price::Price;
 use keyhouse::gateway::Timeouts;
 use keyhouse::ledger::Instance;
+use keyhouse::password::Hasher;
 use keyhouse::store::charges::{self, Charge};
 use keyhouse::store::keys::Key;
 use keyhouse::store::{Store, doctor, keys};
@@ -69,6 +71,8 @@ impl House {
                 // So that tests can come from anywhere, by X-Forwarded-For.
                 trusted_proxies: vec![parse_cidr("127.0.0.1").expect("an address")],
             },
+            setup: SetupToken::default(),
+            hasher: Hasher::default(),
             upstream_timeouts: TIMEOUTS,
         };
         let (stop, stopped) = oneshot::channel();
