@@ -3,6 +3,7 @@
 
 mod data;
 mod demo;
+mod doctor;
 mod failure;
 mod group;
 mod key;
@@ -77,6 +78,7 @@ enum Commands {
     Model(model::ModelCommand),
     #[command(subcommand)]
     Key(key::KeyCommand),
+    Doctor(doctor::DoctorOptions),
     Migrate(migrate::MigrateOptions),
 }
 
@@ -105,6 +107,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Commands::Upstream(command) => upstream::run(command, &context()?),
         Commands::Model(command) => model::run(command, &context()?),
         Commands::Key(command) => key::run(command, &context()?),
+        Commands::Doctor(options) => doctor::run(&options, &context()?),
         Commands::Migrate(options) => migrate::run(&options, &data, output),
     }
 }

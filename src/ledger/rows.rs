@@ -151,7 +151,8 @@ fn read_accounts(
 }
 
 fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, KeyRow>, Error> {
-    let loaded: Vec<(i64, i64, Option<i64>, Option<i64>, i64, i64)> = locked!(
+    type Columns = (i64, i64, Option<i64>, Option<i64>, i64, i64);
+    let loaded: Vec<Columns> = locked!(
         connection,
         api_keys::table.filter(api_keys::id.eq_any(ids)).order(api_keys::id).select((
             api_keys::id,

@@ -149,8 +149,7 @@ impl Work {
         let user_id = self.user_id;
         let secret = KeySecret::generate();
         let ciphertext = self.vault.seal_key(user_id, &secret)?;
-        let new =
-            NewKey { user_id, group_id, settings: &settings, secret: &secret, ciphertext: &ciphertext };
+        let new = NewKey { user_id, group_id, settings: &settings, secret: &secret, ciphertext: &ciphertext };
         let id = keys::create(connection, &new, &self.actor, now_ms())?;
         Ok(Outcome::Made {
             secret,

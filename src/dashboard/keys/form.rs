@@ -230,7 +230,8 @@ impl Choices {
         allowed: &ModelRestrictions,
     ) -> Result<Option<String>, Error> {
         const TRIED_MAX: usize = 20;
-        let usable = || self.models.iter().map(|(model, _)| model).filter(|model| allowed.allows(&model.name));
+        let usable =
+            || self.models.iter().map(|(model, _)| model).filter(|model| allowed.allows(&model.name));
         for model in usable().take(TRIED_MAX) {
             if !models::routes(connection, model.id)?.is_empty() {
                 return Ok(Some(model.name.clone()));
@@ -319,7 +320,10 @@ mod tests {
     fn an_expiry_left_alone_keeps_its_seconds_and_may_be_past() {
         let stored = NOW_MS - 86_400_000 + 123;
         let shown = minutes_utc(stored);
-        assert_eq!(typed(&shown, "").settings(NOW_MS, Some(stored)).expect("valid").expires_at_ms, Some(stored));
+        assert_eq!(
+            typed(&shown, "").settings(NOW_MS, Some(stored)).expect("valid").expires_at_ms,
+            Some(stored)
+        );
         assert!(typed(&shown, "").settings(NOW_MS, None).is_err());
         assert!(typed("2020-01-01T00:00", "").settings(NOW_MS, Some(stored)).is_err());
     }

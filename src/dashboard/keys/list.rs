@@ -63,7 +63,8 @@ impl List {
             state = state.first_page();
             found = key_list::page(connection, user_id, &state.query(), now_ms)?;
         }
-        let rows = found.rows.iter().map(|(key, group)| Row::of(key, group, now_ms)).collect::<Result<_, _>>()?;
+        let rows =
+            found.rows.iter().map(|(key, group)| Row::of(key, group, now_ms)).collect::<Result<_, _>>()?;
         Ok(Self {
             heads: heads(&state),
             rows,
@@ -145,9 +146,7 @@ pub async fn index(
     } else {
         let statuses = Status::ALL
             .into_iter()
-            .map(|status| {
-                (status.label().to_ascii_lowercase(), status.label(), state.status == Some(status))
-            })
+            .map(|status| (status.label().to_ascii_lowercase(), status.label(), state.status == Some(status)))
             .collect();
         let shell = Shell::new(&signed_in, "keys");
         page::render(StatusCode::OK, &Index { shell, list, search: state.search, statuses })

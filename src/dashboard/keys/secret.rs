@@ -85,8 +85,7 @@ async fn take_secret(
     let taken = store
         .run(move |connection| {
             let row = load_row(connection, user_id, id)?;
-            let (digest, sealed) =
-                keys::take_ciphertext(connection, user_id, id, action, &actor, now_ms())?;
+            let (digest, sealed) = keys::take_ciphertext(connection, user_id, id, action, &actor, now_ms())?;
             Ok((row.name, vault.open_key(user_id, &digest, &sealed)?))
         })
         .await?;

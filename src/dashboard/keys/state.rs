@@ -244,7 +244,9 @@ mod tests {
 
     #[test]
     fn urls_of_other_pages_mean_the_whole_list() {
-        for url in [None, Some("http://localhost/keys/new?q=x"), Some("nonsense"), Some("http://evil/keys?q=")] {
+        for url in
+            [None, Some("http://localhost/keys/new?q=x"), Some("nonsense"), Some("http://evil/keys?q=")]
+        {
             assert_eq!(ListState::of_url(url), ListState::default());
         }
     }

@@ -1,0 +1,242 @@
+//! Streams: relayed as they come, charged for what was produced, and never ended by a false `[DONE]`.
+
+use crate::database::engines;
+use crate::house::{House, ask_with, eventually, read};
+use crate::upstream::{Act, completion_events};
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::time::Duration;
+
+fn usage() -> Value {
+    json!({"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}})
+}
+
+fn ask_stream(options: Value) -> Value {
+    ask_with("m", json!({"stream": true, "stream_options": options}))
+}
+
+#[test]
+fn chunks_reach_the_caller_as_they_were_sent() {
+    for engine in engines() {
+        let sent = format!(
+            ": hello\r\n\r\nevent: x\ndata: {{}}\n\n{}",
+            completion_events(&["é", "b"], Some(usage()))
+        );
+        let (house, upstream) = House::with_upstream(engine, Act::events(sent.clone()));
+        for piece_bytes in [1, 3, 1_000] {
+            upstream.set(Act::Events {
+                bytes: sent.clone().into_bytes(),
+                piece_bytes,
+                pause: Duration::ZERO,
+                cut_at: None,
+            });
+            let answer = house.chat(&ask_stream(json!({"include_usage": true})));
+            assert_eq!(answer.body, sent);
+        }
+        assert_eq!(house.used_micros(), 3 * (7 + 2 * 3));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn usage_is_asked_for_upstream_and_hidden_from_who_did_not_ask() {
+    for engine in engines() {
+        let sent = completion_events(&["a"], Some(usage()));
+        let (house, upstream) = House::with_upstream(engine, Act::events(sent.clone()));
+        for options in [json!(null), json!({"include_usage": false})] {
+            let answer = house.chat(&ask_stream(options));
+            assert_eq!(answer.events().len(), 3, "{answer:?}");
+            assert!(!answer.body.contains("prompt_tokens"));
+        }
+        assert!(house.chat(&ask_stream(json!({"include_usage": true}))).body == sent);
+        for asked in upstream.asked() {
+            assert_eq!(asked.json()["stream_options"]["include_usage"], true);
+        }
+        assert_eq!(house.used_micros(), 3 * (7 + 2 * 3));
+    }
+}
+
+#[test]
+fn a_stream_that_dies_is_charged_for_what_was_produced() {
+    for engine in engines() {
+        let sent = completion_events(&["12345678", "12345678", "12345678"], Some(usage()));
+        let after_two = sent.match_indices("\n\n").nth(1).expect("events").0 + 2;
+        let act = Act::Events {
+            bytes: sent.into_bytes(),
+            piece_bytes: 50,
+            pause: Duration::ZERO,
+            cut_at: Some(after_two + 10),
+        };
+        let (house, _upstream) = House::with_upstream(engine, act);
+        let body = ask_stream(json!(null));
+        let answer = house.chat(&body);
+        let events = answer.events();
+        assert_eq!((events.len(), answer.body.contains("[DONE]")), (3, false), "{answer:?}");
+        let error: Value = serde_json::from_str(&events[2]).expect("JSON");
+        assert_eq!(error["error"]["code"], "upstream_broke_off");
+        let charge = house.charge();
+        let input = i64::try_from(body.to_string().len().div_ceil(4)).expect("small");
+        assert_eq!(
+            (charge.outcome.as_deref(), charge.usage_source.as_deref()),
+            (Some("cut"), Some("estimated"))
+        );
+        assert_eq!((charge.input_tokens, charge.output_tokens), (Some(input), Some(4)));
+        assert_eq!(house.used_micros(), input + 2 * 4);
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_leaves_one_resolved_charge() {
+    for engine in engines() {
+        let sent = completion_events(&["one", "zwei", "trois 🙂"], Some(usage())).into_bytes();
+        let (house, upstream) = House::with_upstream(engine, Act::Hang);
+        let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+        for calls in 1..=100 {
+            let cut_at = rng.random_range(0..=sent.len());
+            upstream.set(Act::Events {
+                bytes: sent.clone(),
+                piece_bytes: 40,
+                pause: Duration::ZERO,
+                cut_at: Some(cut_at),
+            });
+            let answer = house.chat(&ask_stream(json!(null)));
+            let charges = house.charges(&house.key);
+            assert_eq!(charges.len(), calls);
+            assert_ne!(charges[0].state, "held", "cut at {cut_at}");
+            // [DONE] without its blank line is no [DONE].
+            let whole = cut_at == sent.len();
+            assert_eq!(answer.body.ends_with("data: [DONE]\n\n"), whole, "cut at {cut_at}: {answer:?}");
+            assert_eq!(answer.body.contains("\"error\""), !whole, "cut at {cut_at}");
+        }
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_stream_that_ends_without_done_has_ended_all_the_same() {
+    for engine in engines() {
+        let sent = completion_events(&["a"], Some(usage())).replace("data: [DONE]\n\n", "");
+        let (house, upstream) = House::with_upstream(engine, Act::events(sent));
+        let answer = house.chat(&ask_stream(json!(null)));
+        assert_eq!((answer.events().len(), answer.body.contains("error")), (2, false));
+        assert_eq!(house.charge().outcome.as_deref(), Some("complete"));
+        // But not before its finish reason.
+        let cut = completion_events(&["a"], None);
+        let (first, _) = cut.split_once("\n\n").expect("events");
+        upstream.set(Act::events(format!("{first}\n\n")));
+        assert!(house.chat(&ask_stream(json!(null))).body.contains("upstream_broke_off"));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn an_upstream_that_fails_before_producing_costs_nothing() {
+    for engine in engines() {
+        let error = "data: {\"error\":{\"message\":\"sk-upstream-secret is out of order\"}}\n\n";
+        let (house, _upstream) = House::with_upstream(engine, Act::events(error));
+        let answer = house.chat(&ask_stream(json!(null)));
+        assert!(answer.body.contains("upstream_broke_off") && !answer.body.contains("sk-upstream-secret"));
+        let charge = house.charge();
+        assert_eq!((charge.state.as_str(), charge.outcome.as_deref()), ("released", Some("failed")));
+        assert_eq!(house.used_micros(), 0);
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_pays_for_what_was_produced_and_the_upstream_is_left() {
+    for engine in engines() {
+        let sent = completion_events(&["12345678"; 1_000], Some(usage()));
+        let act = Act::Events {
+            bytes: sent.into_bytes(),
+            piece_bytes: 200,
+            pause: Duration::from_millis(5),
+            cut_at: None,
+        };
+        let (house, upstream) = House::with_upstream(engine, act);
+        let body = ask_stream(json!(null));
+        let mut response = house.post(&house.key.secret, body.to_string()).send().expect("answered");
+        response.read_exact(&mut [0; 1_000]).expect("some chunks");
+        drop(response);
+        let charge = house.charge();
+        let input = i64::try_from(body.to_string().len().div_ceil(4)).expect("small");
+        let output = charge.output_tokens.expect("counted");
+        assert_eq!((charge.outcome.as_deref(), charge.input_tokens), (Some("hung_up"), Some(input)));
+        assert!((4..=50).contains(&output), "{charge:?}");
+        assert_eq!(house.used_micros(), input + 2 * output);
+        eventually("the upstream is left", || (upstream.left_alone() == 1).then_some(()));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_before_the_answer_pays_the_input() {
+    for engine in engines() {
+        let (house, upstream) = House::with_upstream(engine, Act::Hang);
+        let body = ask_stream(json!(null)).to_string();
+        let impatient = house.post(&house.key.secret, body.clone()).timeout(Duration::from_millis(500));
+        assert!(impatient.send().is_err());
+        let charge = house.charge();
+        assert_eq!((charge.state.as_str(), charge.outcome.as_deref()), ("settled", Some("hung_up")));
+        assert_eq!(house.used_micros(), i64::try_from(body.len()).expect("small"));
+        eventually("the upstream is left", || (upstream.left_alone() == 1).then_some(()));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_stream_that_falls_silent_is_ended() {
+    for engine in engines() {
+        let (house, upstream) = House::with_upstream(engine, Act::Hang);
+        let sent = completion_events(&["12345678"; 2], Some(usage()));
+        let middle = sent.len() / 2;
+        upstream.set(Act::Events {
+            bytes: sent.into_bytes(),
+            piece_bytes: middle,
+            pause: Duration::from_secs(4),
+            cut_at: None,
+        });
+        let answer = house.chat(&ask_stream(json!(null)));
+        assert!(answer.body.contains("upstream_broke_off"), "{answer:?}");
+        assert_eq!(house.charge().outcome.as_deref(), Some("cut"));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_line_of_ten_megabytes_is_refused() {
+    for engine in engines() {
+        let line = format!("data: {}\n\n", "x".repeat(10 << 20));
+        let (house, _upstream) = House::with_upstream(engine, Act::events(line));
+        let answer = house.chat(&ask_stream(json!(null)));
+        assert!(answer.body.contains("upstream_broke_off") && answer.body.len() < 1_000);
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_slow_reader_slows_its_own_stream() {
+    for engine in engines() {
+        let text = "x".repeat(10_000);
+        let sent = completion_events(&vec![text.as_str(); 8_000], Some(usage()));
+        let total = sent.len();
+        let (house, upstream) = House::with_upstream(engine, Act::events(sent));
+        let response =
+            house.post(&house.key.secret, ask_stream(json!(null)).to_string()).send().expect("answered");
+        // What the sockets on the way take in is sent; then it stands still.
+        let mut sent_before = usize::MAX;
+        let stuck = eventually("the stream stands still", || {
+            std::thread::sleep(Duration::from_millis(200));
+            let sent = upstream.sent();
+            let still = sent == sent_before;
+            sent_before = sent;
+            still.then_some(sent)
+        });
+        assert!(stuck < total / 2, "{stuck} of {total} bytes");
+        assert_eq!(house.chat(&crate::house::ask("echo")).status, 200);
+        assert!(read(response).body.ends_with("data: [DONE]\n\n"));
+        assert_eq!(house.charges(&house.key).len(), 2);
+        house.is_sound();
+    }
+}

@@ -1,0 +1,153 @@
+//! Upstreams that fail: the next is tried, the caller learns no secret, and nothing is charged for nothing.
+
+use crate::database::{Engine, engines};
+use crate::house::{House, PRICE, ask, ask_with};
+use crate::upstream::{Act, Upstream, completion};
+use serde_json::json;
+
+fn good() -> Act {
+    Act::json(200, completion("hi", &json!({"prompt_tokens": 5, "completion_tokens": 1})))
+}
+
+/// The model `pair` on two upstreams; the first is to be tried first.
+fn pair(engine: Engine, first: Act) -> (House, Upstream, Upstream) {
+    let house = House::start(engine);
+    let (first, second) = (Upstream::start(first), Upstream::start(good()));
+    let ids = [
+        house.seed.openai("first", &first.url, "sk-first-secret"),
+        house.seed.openai("second", &second.url, "sk-second-secret"),
+    ];
+    house.seed.model("pair", PRICE, 100, &ids);
+    (house, first, second)
+}
+
+#[test]
+fn the_next_upstream_takes_over_from_one_that_fails() {
+    for engine in engines() {
+        for act in [Act::json(500, "{}"), Act::json(429, "{}"), Act::json(401, "{}"), Act::Leave, Act::Hang] {
+            let (house, first, second) = pair(engine, act.clone());
+            assert_eq!(house.chat(&ask("pair")).status, 200, "{act:?}");
+            assert_eq!((first.asked().is_empty(), second.asked().len()), (false, 1), "{act:?}");
+            assert_eq!(second.asked()[0].header("authorization"), Some("Bearer sk-second-secret"));
+            assert_eq!(house.used_micros(), 7);
+            house.is_sound();
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_passed_over() {
+    for engine in engines() {
+        let (house, first, second) = pair(engine, good());
+        drop(first);
+        // The port may still be listening for the moment it takes to stop.
+        assert_eq!(house.chat(&ask("pair")).status, 200);
+        assert_eq!(house.chat(&ask("pair")).status, 200);
+        assert!(!second.asked().is_empty());
+    }
+}
+
+#[test]
+fn when_all_upstreams_are_down_nothing_is_charged() {
+    for engine in engines() {
+        for stream in [false, true] {
+            let (house, _first, second) = pair(engine, Act::json(503, "<html>"));
+            second.set(Act::Leave);
+            let answer = house.chat(&ask_with("pair", json!({"stream": stream})));
+            assert_eq!(answer.refusal(), (503, "upstream_unavailable".into()));
+            assert!(answer.header("retry-after").is_some());
+            let charge = house.charge();
+            assert_eq!((charge.state.as_str(), charge.outcome.as_deref()), ("released", Some("failed")));
+            house.is_sound();
+        }
+    }
+}
+
+#[test]
+fn an_upstreams_own_refusal_is_passed_on_without_its_secret_and_host() {
+    for engine in engines() {
+        let (house, first, second) = pair(engine, Act::Hang);
+        for status in [400, 403, 404, 413, 422] {
+            let host = first.url.trim_start_matches("http://").trim_end_matches("/v1");
+            let message = format!("no: sk-first-secret at {} ({host}) is too long", first.url);
+            let body = json!({"error": {"message": message, "code": "context_length_exceeded"}}).to_string();
+            first.set(Act::json(status, body));
+            let answer = house.chat(&ask("pair"));
+            assert_eq!(
+                (answer.status, &answer.json()["error"]["code"]),
+                (status, &json!("context_length_exceeded"))
+            );
+            assert!(answer.body.contains("is too long"));
+            assert!(!answer.body.contains("sk-first-secret") && !answer.body.contains(host), "{answer:?}");
+        }
+        assert!(second.asked().is_empty());
+        assert_eq!(house.used_micros(), 0);
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_refusal_that_is_not_json_is_put_into_words() {
+    for engine in engines() {
+        let (house, _first, _second) = pair(engine, Act::json(400, "<html>sk-first-secret</html>"));
+        let answer = house.chat(&ask("pair"));
+        assert_eq!(answer.refusal(), (400, "upstream_refused".into()));
+    }
+}
+
+#[test]
+fn a_busy_upstream_says_when_to_come_back() {
+    for engine in engines() {
+        let busy = Act::Json {
+            status: 429,
+            headers: vec![("retry-after", "7".into())],
+            body: json!({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}).to_string(),
+        };
+        let (house, _upstream) = House::with_upstream(engine, busy);
+        let answer = house.chat(&ask("m"));
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("7")));
+        assert_eq!(answer.header("x-should-retry"), None);
+        assert_eq!(house.used_micros(), 0);
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    for engine in engines() {
+        let trap = Upstream::start(good());
+        let location = vec![("location", format!("{}/chat/completions", trap.url))];
+        let redirect = Act::Json { status: 307, headers: location, body: String::new() };
+        let (house, _upstream) = House::with_upstream(engine, redirect);
+        assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()));
+        assert!(trap.asked().is_empty());
+        assert_eq!(house.used_micros(), 0);
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_costs_nothing() {
+    for engine in engines() {
+        for act in [
+            Act::json(200, "<html>garbage"),
+            Act::json(200, ""),
+            Act::json(200, r#"{"error":{"message":"sk-upstream-secret"}}"#),
+            Act::HalfJson { body: completion("hi", &json!(null)) },
+        ] {
+            let (house, _upstream) = House::with_upstream(engine, act.clone());
+            assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()), "{act:?}");
+            assert_eq!(house.charge().state, "released");
+            house.is_sound();
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_keeps_failing_is_left_alone() {
+    for engine in engines() {
+        let (house, first, second) = pair(engine, Act::json(500, "{}"));
+        for _ in 0..9 {
+            assert_eq!(house.chat(&ask("pair")).status, 200);
+        }
+        assert_eq!((first.asked().len(), second.asked().len()), (5, 9));
+    }
+}
