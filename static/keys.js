@@ -63,7 +63,8 @@
   // refuses is the field shown.
 
   const copies = new WeakMap(); // request → the copy begun for it
-  const isCopy = (event) => event.detail.elt?.matches?.("form[data-copy-key]");
+  const asker = (event) => event.detail.requestConfig.elt; // the event itself may be at the target
+  const isCopy = (event) => asker(event).matches("form[data-copy-key]");
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (isCopy(event)) copies.set(event.detail.xhr, beginCopy());
@@ -76,7 +77,7 @@
     const text = answer.querySelector("[data-select]")?.value;
     if (!text) return;
     event.detail.shouldSwap = false;
-    const name = event.detail.elt.dataset.copyKey;
+    const name = asker(event).dataset.copyKey;
     finishCopy(copies.get(event.detail.xhr), text).then((copied) => {
       if (copied) say("success", `Copied the key “${name}”`);
       else showInstead(html);

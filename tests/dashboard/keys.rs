@@ -1,6 +1,6 @@
 //! The API Keys page by HTTP: what it answers to people, to htmx, and to nonsense.
 
-use crate::support::{Answer, Engine, House, Person, engines, send};
+use super::support::{Answer, Engine, House, Person, engines, send};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
 use keyhouse::domain::models::ModelName;

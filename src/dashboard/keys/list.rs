@@ -107,8 +107,7 @@ fn heads(state: &ListState) -> Vec<Head> {
         head("Quota", Some(Sort::Used)),
         head("Expiry", Some(Sort::Expiry)),
         head("IP Restriction", None),
-        head("Group and models", Some(Sort::Group)),
-        head("Last used", Some(Sort::LastUsed)),
+        head("Group", Some(Sort::Group)),
     ]
 }
 
