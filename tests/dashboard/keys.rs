@@ -46,7 +46,7 @@ pub fn furnish(house: &House) {
 }
 
 /// The keys of a user, oldest first.
-fn keys_of(house: &House, name: &str) -> Vec<Key> {
+pub fn keys_of(house: &House, name: &str) -> Vec<Key> {
     house.with(|connection| {
         let user = users::find_by_name(connection, name)?;
         let rows = key_list::by_id(connection, Some(user.id), 0, 1_000)?;
@@ -54,7 +54,7 @@ fn keys_of(house: &House, name: &str) -> Vec<Key> {
     })
 }
 
-fn only_key(house: &House, name: &str) -> Key {
+pub fn only_key(house: &House, name: &str) -> Key {
     let mut keys = keys_of(house, name);
     assert_eq!(keys.len(), 1);
     keys.remove(0)
@@ -458,11 +458,7 @@ fn an_expired_key_can_be_renamed_and_extending_it_makes_it_active() {
     // Expired a day ago, at a moment that is no whole minute.
     let expired_at_ms = now_ms() - DAY_MS;
     let expired_at_ms = expired_at_ms - expired_at_ms.rem_euclid(60_000) + 12_345;
-    let set = format!("UPDATE api_keys SET expires_at_ms = {expired_at_ms} WHERE id = {}", key.id);
-    house.with(|connection| {
-        use diesel::connection::SimpleConnection;
-        Ok(connection.batch_execute(&set)?)
-    });
+    set_expiry(&house, key.id, expired_at_ms);
     assert!(ada.get("/keys").body.contains("Expired</span>"));
     let form = htmx_get_edit(&ada, &key);
     let shown = form.split_once("name=\"expires\" value=\"").expect("the field").1;
@@ -477,6 +473,15 @@ fn an_expired_key_can_be_renamed_and_extending_it_makes_it_active() {
     fields.push(("expires", "2099-01-01T00:00".into()));
     let answer = save(&ada, key.id, &fields);
     assert!(answer.body.contains("Active</span>"), "{}", answer.body);
+}
+
+/// To a moment that no form could set.
+pub fn set_expiry(house: &House, id: i64, expires_at_ms: i64) {
+    let set = format!("UPDATE api_keys SET expires_at_ms = {expires_at_ms} WHERE id = {id}");
+    house.with(|connection| {
+        use diesel::connection::SimpleConnection;
+        Ok(connection.batch_execute(&set)?)
+    });
 }
 
 #[test]
@@ -587,7 +592,7 @@ fn pages_lead_to_every_key_and_back() {
 }
 
 /// Puts keys into the table as a year of use would.
-fn seed(house: &House, user: &str, count: i64) {
+pub fn seed(house: &House, user: &str, count: i64) {
     let group = default_group(house);
     house.with(|connection| {
         use diesel::connection::SimpleConnection;

@@ -1,5 +1,6 @@
 //! The dashboard as browsers see it.
 
+mod browser;
 mod keys;
 mod pages;
 mod sign_in;

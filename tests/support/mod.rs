@@ -1,6 +1,7 @@
 //! The actors of black-box tests: a house with the real app on a real port, and people who use it by HTTP.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
+pub mod browser;
 pub mod database;
 pub mod seed;
 pub mod upstream;

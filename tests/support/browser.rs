@@ -1,0 +1,260 @@
+//! A real Chromium, driven by ChromeDriver: what a person clicks and sees.
+
+use super::{House, PASSWORD};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use thirtyfour::prelude::*;
+
+/// Nothing on these pages takes so long; a busy machine may.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(30);
+
+/// What kind of browser.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    pub width: u32,
+    pub height: u32,
+    pub javascript: bool,
+    /// By a name that is not `localhost`: to a browser, plain HTTP is then no secure context.
+    pub by_name: bool,
+}
+
+pub const DESKTOP: Kind = Kind { width: 1440, height: 900, javascript: true, by_name: false };
+pub const PHONE: Kind = Kind { width: 360, height: 740, ..DESKTOP };
+
+/// Maps to this machine inside the browser.
+const NAME: &str = "keys.test";
+
+/// Starts a browser, lets `act` use it, and ends it, also when `act` panics.
+pub fn browse<F: Future<Output = ()>>(house: &House, kind: Kind, act: impl FnOnce(Browser) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut chromedriver = ChromeDriver::start();
+    let profile = tempfile::tempdir().expect("a temporary folder");
+    let house_url = if kind.by_name { house.url.replace("127.0.0.1", NAME) } else { house.url.clone() };
+    let acted = runtime.block_on(async {
+        let driver = WebDriver::new(&chromedriver.url, capabilities(kind, profile.path()))
+            .await
+            .expect("Chromium starts");
+        let browser = Browser { driver: driver.clone(), house_url };
+        browser.set_size(kind.width, kind.height).await;
+        let acted = AssertUnwindSafe(act(browser)).catch_unwind().await;
+        driver.quit().await.expect("Chromium ends");
+        acted
+    });
+    chromedriver.stop();
+    if let Err(panic) = acted {
+        resume_unwind(panic);
+    }
+}
+
+fn capabilities(kind: Kind, profile: &std::path::Path) -> Capabilities {
+    let mut arguments: Vec<String> = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--lang=en-US",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.push(format!("--user-data-dir={}", profile.display()));
+    arguments.push(format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"));
+    let javascript = if kind.javascript { 1 } else { 2 };
+    let options = json!({
+        "args": arguments,
+        "prefs": { "profile.managed_default_content_settings.javascript": javascript },
+    });
+    let mut capabilities = Capabilities::new();
+    capabilities.set("browserName", "chrome").expect("JSON");
+    capabilities.set("goog:chromeOptions", options).expect("JSON");
+    capabilities
+}
+
+/// ChromeDriver on a port that it chose itself.
+struct ChromeDriver {
+    process: Child,
+    url: String,
+}
+
+impl ChromeDriver {
+    fn start() -> Self {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed: see `make test`");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+        let port: u16 = port.expect("chromedriver names its port");
+        Self { process, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    fn stop(&mut self) {
+        // Its browser has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A person at the browser.
+pub struct Browser {
+    pub driver: WebDriver,
+    house_url: String,
+}
+
+impl Browser {
+    pub async fn open(&self, path: &str) {
+        self.driver.goto(format!("{}{path}", self.house_url)).await.expect("the page opens");
+    }
+
+    pub async fn sign_in(&self, name: &str) {
+        self.open("/sign-in").await;
+        self.fill("#name", name).await;
+        self.fill("#password", PASSWORD).await;
+        self.click("form button[type=submit]").await;
+        self.find("#key-list").await;
+    }
+
+    /// The first element that can be seen, as soon as there is one.
+    pub async fn find(&self, css: &str) -> WebElement {
+        let begun = Instant::now();
+        loop {
+            for element in self.driver.find_all(By::Css(css)).await.expect("a selector") {
+                if element.is_displayed().await.unwrap_or(false) {
+                    return element;
+                }
+            }
+            assert!(begun.elapsed() < PATIENCE, "{css} was never seen on\n{}", self.body().await);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until no element of `css` can be seen.
+    pub async fn gone(&self, css: &str) {
+        let begun = Instant::now();
+        while self.sees(css).await {
+            assert!(begun.elapsed() < PATIENCE, "{css} stayed");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn sees(&self, css: &str) -> bool {
+        for element in self.driver.find_all(By::Css(css)).await.expect("a selector") {
+            if element.is_displayed().await.unwrap_or(false) {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn body(&self) -> String {
+        match self.driver.find(By::Css("body")).await {
+            Ok(body) => body.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Clicks; once more if the element was replaced or covered just then.
+    pub async fn click(&self, css: &str) {
+        let begun = Instant::now();
+        while let Err(error) = self.find(css).await.click().await {
+            assert!(begun.elapsed() < PATIENCE, "{css} cannot be clicked: {error}");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Replaces what stands in a field.
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.expect("an empty field");
+        field.send_keys(text).await.expect("a filled field");
+    }
+
+    pub async fn value(&self, css: &str) -> String {
+        self.find(css).await.prop("value").await.expect("a property").unwrap_or_default()
+    }
+
+    /// Waits until the text of `css` contains `part`.
+    pub async fn reads(&self, css: &str, part: &str) {
+        let begun = Instant::now();
+        loop {
+            let text = self.find(css).await.text().await.unwrap_or_default();
+            if text.contains(part) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{css} never read {part:?} but {text:?}");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Runs a script that gives a value.
+    pub async fn script(&self, script: &str) -> Value {
+        self.driver.execute(script, Vec::new()).await.expect("a script").json().clone()
+    }
+
+    /// Waits until a script gives `expected`.
+    pub async fn becomes(&self, script: &str, expected: Value) {
+        let begun = Instant::now();
+        loop {
+            let value = self.script(script).await;
+            if value == expected {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{script} never gave {expected} but {value}");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until the element with the focus has this id.
+    pub async fn focus_is_on(&self, id: &str) {
+        self.becomes("return document.activeElement.id", json!(id)).await;
+    }
+
+    pub async fn path(&self) -> String {
+        let url = self.driver.current_url().await.expect("a URL");
+        url[url::Position::BeforePath..].to_owned()
+    }
+
+    /// Asks Chromium itself.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.driver.cdp().send_raw(command, parameters).await.expect("DevTools answer")
+    }
+
+    pub async fn set_size(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// Lets pages use the clipboard, as a person would when asked.
+    pub async fn allow_clipboard(&self) {
+        let permissions = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+        self.devtools("Browser.grantPermissions", permissions).await;
+    }
+
+    pub async fn clipboard(&self) -> String {
+        let script = "const [done] = arguments; navigator.clipboard.readText().then(done, (e) => done(String(e)))";
+        let text = self.driver.execute_async(script, Vec::new()).await.expect("a script");
+        text.json().as_str().expect("text").to_owned()
+    }
+
+    /// A page wider than the window must be pushed about to be read.
+    pub async fn assert_no_sideways_scroll(&self, what: &str) {
+        let sizes = self
+            .script("return [document.scrollingElement.scrollWidth, document.scrollingElement.clientWidth]")
+            .await;
+        assert_eq!(sizes[0], sizes[1], "{what}");
+    }
+}
