@@ -164,9 +164,8 @@ fn a_new_row_is_on_top_whatever_the_list_shows() {
     let group = default_group(&house);
     let fields = [("name", "beta"), ("group_id", group.as_str()), ("unlimited", "on")];
     let current = format!("{}/keys?q=alpha", house.url);
-    let answer = send(
-        ada.form("/keys/new", &fields).header("hx-request", "true").header("hx-current-url", current),
-    );
+    let answer =
+        send(ada.form("/keys/new", &fields).header("hx-request", "true").header("hx-current-url", current));
     assert_eq!(names(&answer.body), ["beta", "alpha"]);
 }
 
@@ -328,8 +327,7 @@ fn names_are_text_in_every_place() {
 #[test]
 fn a_limit_typed_beside_a_forgotten_tick_is_not_ignored() {
     let (house, ada) = house_with_ada(Engine::Sqlite);
-    let answer =
-        create(&house, &ada, true, &[("name", "k"), ("credit_limit", "10"), ("unlimited", "on")]);
+    let answer = create(&house, &ada, true, &[("name", "k"), ("credit_limit", "10"), ("unlimited", "on")]);
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(answer.body.contains("Untick Unlimited Credits"));
 }
@@ -445,7 +443,9 @@ fn the_second_of_two_editors_is_told_and_nothing_is_lost() {
         // Saving the form that told is a deliberate choice.
         let revision = only_key(&house, "ada").revision.to_string();
         assert!(told.body.contains(&format!("name=\"revision\" value=\"{revision}\"")));
-        mine.iter_mut().filter(|(name, _)| *name == "revision").for_each(|field| field.1.clone_from(&revision));
+        mine.iter_mut()
+            .filter(|(name, _)| *name == "revision")
+            .for_each(|field| field.1.clone_from(&revision));
         assert_eq!(save(&ada, key.id, &mine).status, StatusCode::OK);
         assert_eq!(only_key(&house, "ada").name, "mine");
     }
@@ -560,7 +560,9 @@ fn pages_lead_to_every_key_and_back() {
     for engine in engines() {
         let (house, ada) = house_with_ada(engine);
         seed(&house, "ada", 120);
-        for order in ["-created", "created", "name", "-name", "used", "expiry", "-expiry", "last-used", "group"] {
+        for order in
+            ["-created", "created", "name", "-name", "used", "expiry", "-expiry", "last-used", "group"]
+        {
             let mut seen = Vec::new();
             let mut firsts = Vec::new();
             let mut url = format!("/keys?sort={order}");
@@ -652,7 +654,8 @@ fn ten_thousand_keys_are_listed_at_once() {
     for engine in engines() {
         let (house, ada) = house_with_ada(engine);
         seed(&house, "ada", 10_000);
-        for query in ["", "q=key+0", "sort=name", "sort=-used", "sort=expiry", "status=disabled", "q=nothing"] {
+        for query in ["", "q=key+0", "sort=name", "sort=-used", "sort=expiry", "status=disabled", "q=nothing"]
+        {
             let mut times: Vec<_> = (0..5)
                 .map(|_| {
                     let begun = std::time::Instant::now();
