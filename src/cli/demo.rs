@@ -8,7 +8,7 @@ use crate::config::Reach;
 use crate::vault::Vault;
 use clap::Args;
 use serde::Serialize;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Look around: a server on a throw-away data set with users, models, keys and a built-in upstream
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ pub(super) fn run(options: &DemoOptions, output: Output) -> Result<(), Failure> 
 }
 
 fn welcome(sample: &sample::Sample, address: SocketAddr, output: Output) -> Result<(), Failure> {
-    let url = format!("http://{}", reachable(address));
+    let url = format!("http://{}", serve::reachable(address));
     let (admin, user, secret) = (&sample.admin, &sample.user, sample.secret.expose());
     if output.json {
         return output.document(&Welcome { url, admin, user, model: sample::MODEL, secret });
@@ -70,14 +70,4 @@ Call it:
 Everything here is thrown away when the demo ends (Ctrl-C)."#,
         user.password, admin.password
     ))
-}
-
-/// An address one can type: not "every interface".
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -37,6 +37,9 @@ Examples:
 
 Every setting is a flag, an environment variable KEYHOUSE_…, or a line in keyhouse.toml, in this order.";
 
+/// Our own doings, and the warnings of the libraries.
+const LOG_FILTER: &str = "warn,keyhouse=info";
+
 /// A self-hosted house for API keys: make keys, meter every call, spend exactly the credits you gave.
 #[derive(Debug, Parser)]
 #[command(name = "keyhouse", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -57,7 +60,7 @@ struct GlobalOptions {
     #[arg(long, global = true, value_name = "FILE", env = "KEYHOUSE_CONFIG")]
     config: Option<PathBuf>,
     /// What to log on stderr, such as info, warn or keyhouse=debug
-    #[arg(long, global = true, value_name = "FILTER", env = "KEYHOUSE_LOG", default_value = "info")]
+    #[arg(long, global = true, value_name = "FILTER", env = "KEYHOUSE_LOG", default_value = LOG_FILTER)]
     log: String,
     /// Print one JSON document on stdout
     #[arg(long, global = true)]

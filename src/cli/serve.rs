@@ -14,7 +14,7 @@ use crate::vault::Vault;
 use clap::Args;
 use ipnetwork::IpNetwork;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use url::Url;
 
 const EXAMPLES: &str = "\
@@ -102,10 +102,23 @@ pub(super) fn serve(
 
 fn announce(house: &House, address: SocketAddr) -> Result<(), Failure> {
     eprintln!("listening on http://{address}");
-    let base_url =
-        house.reach.public_url.as_ref().map_or_else(|| format!("http://{address}"), Url::to_string);
+    let base_url = house
+        .reach
+        .public_url
+        .as_ref()
+        .map_or_else(|| format!("http://{}", reachable(address)), Url::to_string);
     if let Some(link) = house.setup.link(&base_url) {
         eprintln!("There are no users yet. Make the first admin here, once: {link}");
     }
     Ok(())
+}
+
+/// An address one can type: not "every interface".
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

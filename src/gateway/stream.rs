@@ -9,12 +9,13 @@ use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
 use bytes::BytesMut;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, Fuse, Stream, StreamExt};
 use std::convert::Infallible;
 
 /// What it takes to go on; dropped with the caller's connection, and with it the upstream's.
 struct Relaying {
-    body: AnswerBody,
+    /// Fused: after the end it may be asked again.
+    body: Fuse<AnswerBody>,
     events: Events,
     open: OpenCall,
     /// Whether the caller asked for the event that has nothing but usage.
@@ -38,7 +39,8 @@ pub fn relay(
     open: OpenCall,
     show_usage: bool,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let relaying = Relaying { body: answer.body, events: Events::default(), open, show_usage, ended: false };
+    let relaying =
+        Relaying { body: answer.body.fuse(), events: Events::default(), open, show_usage, ended: false };
     stream::unfold(relaying, |mut relaying| async move {
         let piece = relaying.next_piece().await?;
         Some((Ok(piece), relaying))

@@ -161,7 +161,17 @@ pub fn owner(connection: &mut Connection, id: i64) -> Result<i64, Error> {
     Ok(api_keys::table.find(id).select(api_keys::user_id).first(connection)?)
 }
 
-/// Changes the settings and the switch of a key that still has `revision`.
+/// What an edit stores.
+pub struct KeyEdit<'a> {
+    /// Of the row that the editor saw.
+    pub revision: i64,
+    /// All of them, as they shall be.
+    pub settings: &'a KeySettings,
+    /// The switch.
+    pub enabled: bool,
+}
+
+/// Changes the settings and the switch of a key that still has the revision the editor saw.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when somebody changed it since.
@@ -169,9 +179,7 @@ pub fn update(
     connection: &mut Connection,
     user_id: i64,
     id: i64,
-    revision: i64,
-    settings: &KeySettings,
-    enabled: bool,
+    edit: &KeyEdit<'_>,
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
@@ -180,11 +188,11 @@ pub fn update(
             api_keys::table
                 .filter(api_keys::id.eq(id))
                 .filter(api_keys::user_id.eq(user_id))
-                .filter(api_keys::revision.eq(revision)),
+                .filter(api_keys::revision.eq(edit.revision)),
         )
         .set((
-            settings_columns(settings),
-            api_keys::enabled.eq(enabled),
+            settings_columns(edit.settings),
+            api_keys::enabled.eq(edit.enabled),
             api_keys::revision.eq(api_keys::revision + 1),
         ))
         .execute(connection)?;

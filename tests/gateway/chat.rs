@@ -1,8 +1,8 @@
 //! What a call costs, to the micro-credit.
 
-use crate::database::engines;
 use crate::house::{House, PRICE, ask, ask_with};
-use crate::upstream::{Act, completion, completion_events};
+use crate::support::engines;
+use crate::support::upstream::{Act, completion, completion_events};
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::Price;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Every refusal: status, code, and that nothing reached an upstream or was charged.
 
-use crate::database::engines;
 use crate::house::{House, ask, ask_with, read};
+use crate::support::engines;
 use keyhouse::clock::now_ms;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::Price;
@@ -9,6 +9,7 @@ use keyhouse::domain::secret::KeySecret;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::{keys, users};
 use serde_json::json;
+use std::io::Read;
 
 fn refusal(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -151,7 +152,7 @@ fn spent_credits_are_a_quota_error_that_is_not_retried() {
         let house = House::start(engine);
         let draft = KeyDraft { credit_limit: Some("0.000001"), ..KeyDraft::default() };
         let limited = house.seed.key(house.key.user_id, &draft);
-        let poor_user = house.seed.user("poor", "0.00001");
+        let poor_user = house.seed.user("poor", "0.000005");
         let poor = house.seed.key(poor_user, &KeyDraft::default());
         for (key, code) in [(&limited, "key_limit_reached"), (&poor, "account_credits_exhausted")] {
             for body in [ask("echo"), ask_with("echo", json!({"max_tokens": null}))] {
@@ -209,7 +210,7 @@ fn a_body_of_a_hundred_megabytes_is_too_large() {
     for engine in engines() {
         let house = House::start(engine);
         let declared = house.post(&house.key.secret, vec![b' '; 100 << 20]);
-        let streamed = reqwest::blocking::Body::new(std::io::repeat(b' '));
+        let streamed = reqwest::blocking::Body::new(std::io::repeat(b' ').take(100 << 20));
         for request in [declared, house.post(&house.key.secret, streamed)] {
             // The server does not wait for the rest, so the caller may notice the broken pipe first.
             if let Ok(answer) = request.send() {

@@ -1,27 +1,20 @@
 //! A house with an account of 10 credits, a key and a price list, and a program that calls it.
 
-use crate::database::{Database, Engine};
-use crate::seed::{Seed, SeededKey};
-use crate::upstream::{Act, Upstream};
-use actix_web::rt::System;
-use keyhouse::app;
+use crate::support::seed::{Seed, SeededKey};
+use crate::support::upstream::{Act, Upstream};
+use crate::support::{self, Engine};
 use keyhouse::config::Reach;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::network::parse_cidr;
 use keyhouse::domain::price::Price;
 use keyhouse::gateway::Timeouts;
-use keyhouse::ledger::Instance;
 use keyhouse::store::charges::{self, Charge};
 use keyhouse::store::keys::Key;
-use keyhouse::store::{Store, doctor, keys};
-use keyhouse::vault::Vault;
+use keyhouse::store::{doctor, keys};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
-use std::net::TcpListener;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// One micro-credit an input token, half of that if cached, two an output token.
 pub const PRICE: Price = Price {
@@ -45,57 +38,23 @@ pub struct House {
     /// Unlimited, of an account with 10 credits.
     pub key: SeededKey,
     pub http: Client,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
-    instance: Option<Instance>,
-    _database: Database,
+    _server: support::House,
 }
 
 impl House {
     /// With the model `echo` on the built-in upstream.
     pub fn start(engine: Engine) -> Self {
-        let database = Database::new(engine);
-        let store = Store::open(&database.url).expect("the store opens");
-        let vault = Vault::open_or_create(&database.path("master.key")).expect("a master key is made");
-        let instance = Instance::start(&store).expect("the ledger starts");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let url = format!("http://{}", listener.local_addr().expect("it has an address"));
-        let house = app::House {
-            store: store.clone(),
-            vault: vault.clone(),
-            ledger: instance.ledger().clone(),
-            reach: Reach {
-                public_url: None,
-                // So that tests can come from anywhere, by X-Forwarded-For.
-                trusted_proxies: vec![parse_cidr("127.0.0.1").expect("an address")],
-            },
-            upstream_timeouts: TIMEOUTS,
-        };
-        let (stop, stopped) = oneshot::channel();
-        let server = std::thread::spawn(move || {
-            System::new().block_on(async move {
-                tokio::select! {
-                    served = app::serve(house, listener) => served.expect("the server runs"),
-                    _ = stopped => (),
-                }
-            });
-        });
-        let seed = Seed { store, vault };
+        // So that tests can come from anywhere, by X-Forwarded-For.
+        let trusted_proxies = vec![parse_cidr("127.0.0.1").expect("an address")];
+        let server =
+            support::House::start_patient(engine, Reach { public_url: None, trusted_proxies }, TIMEOUTS);
+        let seed = Seed { store: server.store.clone(), vault: server.vault.clone() };
         let user_id = seed.user("ada", "10");
         let key = seed.key(user_id, &KeyDraft::default());
         let echo = seed.echo("echo", 0);
         seed.model("echo", PRICE, 1_000, &[echo]);
         let http = Client::builder().build().expect("an HTTP client");
-        Self {
-            url,
-            seed,
-            key,
-            http,
-            stop: Some(stop),
-            server: Some(server),
-            instance: Some(instance),
-            _database: database,
-        }
+        Self { url: server.url.clone(), seed, key, http, _server: server }
     }
 
     /// As [`House::start`], with the model `m` on a fake upstream.
@@ -157,21 +116,6 @@ impl House {
     pub fn is_sound(&self) {
         let diagnosis = self.seed.store.with(doctor::examine).expect("the doctor looks");
         assert_eq!((diagnosis.breaches, diagnosis.open_holds), (Vec::new(), 0));
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // The server may have ended by itself.
-            let _ = stop.send(());
-        }
-        if let Some(server) = self.server.take() {
-            let _ = server.join();
-        }
-        if let Some(instance) = self.instance.take() {
-            instance.stop();
-        }
     }
 }
 

@@ -1,12 +1,8 @@
 //! `/v1` by URL: the real app on a real port, over both engines, with the built-in upstream and with one that
 //! misbehaves.
 
-#[path = "../support/database.rs"]
-mod database;
-#[path = "../support/seed.rs"]
-mod seed;
-#[path = "../support/upstream.rs"]
-mod upstream;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod chat;
 mod errors;

@@ -1,7 +1,7 @@
 //! `GET /v1/models`: what a key may use, and no more.
 
-use crate::database::engines;
 use crate::house::{House, PRICE, ask};
+use crate::support::engines;
 use keyhouse::domain::key::KeyDraft;
 
 #[test]

@@ -1,8 +1,8 @@
 //! Streams: relayed as they come, charged for what was produced, and never ended by a false `[DONE]`.
 
-use crate::database::engines;
 use crate::house::{House, ask_with, eventually, read};
-use crate::upstream::{Act, completion_events};
+use crate::support::engines;
+use crate::support::upstream::{Act, completion_events};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::io::Read;

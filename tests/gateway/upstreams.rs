@@ -1,8 +1,8 @@
 //! Upstreams that fail: the next is tried, the caller learns no secret, and nothing is charged for nothing.
 
-use crate::database::{Engine, engines};
 use crate::house::{House, PRICE, ask, ask_with};
-use crate::upstream::{Act, Upstream, completion};
+use crate::support::upstream::{Act, Upstream, completion};
+use crate::support::{Engine, engines};
 use serde_json::json;
 
 fn good() -> Act {

@@ -3,6 +3,8 @@
 
 pub mod browser;
 pub mod database;
+pub mod seed;
+pub mod upstream;
 
 pub use database::{Database, Engine, engines};
 
@@ -34,6 +36,7 @@ pub struct House {
     /// Where it listens, such as `http://127.0.0.1:40123`.
     pub url: String,
     pub store: Store,
+    pub vault: Vault,
     /// Of a house that began without users.
     pub setup_link: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -49,6 +52,11 @@ impl House {
     }
 
     pub fn start_with(engine: Engine, reach: Reach) -> Self {
+        Self::start_patient(engine, reach, Timeouts::default())
+    }
+
+    /// With this patience for upstreams.
+    pub fn start_patient(engine: Engine, reach: Reach, upstream_timeouts: Timeouts) -> Self {
         let database = Database::new(engine);
         let store = Store::open(&database.url).expect("the store opens");
         let vault = Vault::open_or_create(&database.path("master.key")).expect("a master key is made");
@@ -58,12 +66,12 @@ impl House {
         let url = format!("http://{}", listener.local_addr().expect("it has an address"));
         let house = app::House {
             store: store.clone(),
-            vault,
+            vault: vault.clone(),
             ledger: instance.ledger().clone(),
             reach,
             setup: setup.clone(),
             hasher: Hasher::default(),
-            upstream_timeouts: Timeouts::default(),
+            upstream_timeouts,
         };
         let (stop, stopped) = oneshot::channel();
         let server = std::thread::spawn(move || {
@@ -78,6 +86,7 @@ impl House {
             setup_link: setup.link(&url),
             url,
             store,
+            vault,
             stop: Some(stop),
             server: Some(server),
             instance: Some(instance),

@@ -86,7 +86,16 @@ impl HtmlSafe for Created {}
 /// What a store's answer to the form may be.
 enum Outcome {
     Refused(Choices, FieldErrors),
-    Made { secret: KeySecret, row: Row, list: List, model: Option<String> },
+    Made(Box<Made>),
+}
+
+/// What is shown of a new key.
+struct Made {
+    secret: KeySecret,
+    row: Row,
+    list: List,
+    /// One that it may use, for the snippets.
+    model: Option<String>,
 }
 
 /// `POST /keys/new`
@@ -115,7 +124,8 @@ pub async fn create(
             let form = CreateForm::new(&signed_in, &choices, typed, errors);
             Ok(answer::dialog(&htmx, &signed_in, StatusCode::UNPROCESSABLE_ENTITY, TITLE, &form))
         }
-        Outcome::Made { secret, row, list, model } => {
+        Outcome::Made(made) => {
+            let Made { secret, row, list, model } = *made;
             let base_url = base_url(&reach, &request);
             let created = Created {
                 name: row.name.clone(),
@@ -151,12 +161,12 @@ impl Work {
         let ciphertext = self.vault.seal_key(user_id, &secret)?;
         let new = NewKey { user_id, group_id, settings: &settings, secret: &secret, ciphertext: &ciphertext };
         let id = keys::create(connection, &new, &self.actor, now_ms())?;
-        Ok(Outcome::Made {
+        Ok(Outcome::Made(Box::new(Made {
             secret,
             row: load_row(connection, user_id, id)?,
             list: List::load(connection, user_id, &self.state)?,
             model: choices.example_model(connection, &settings.models)?,
-        })
+        })))
     }
 
     fn parse(&self, choices: &Choices) -> Result<(KeySettings, i64), FieldErrors> {

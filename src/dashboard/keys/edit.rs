@@ -13,7 +13,7 @@ use crate::domain::key::KeySettings;
 use crate::error::Error;
 use crate::store::audit::Actor;
 use crate::store::groups::Group;
-use crate::store::keys::{self, Key};
+use crate::store::keys::{self, Key, KeyEdit};
 use crate::store::users::User;
 use crate::store::{Connection, Store};
 use actix_htmx::Htmx;
@@ -174,7 +174,7 @@ pub async fn edit(
 
 /// What saving came to.
 enum Outcome {
-    Saved(Row),
+    Saved(Box<Row>),
     Refused(StatusCode, Box<EditForm>),
 }
 
@@ -194,7 +194,7 @@ pub async fn save(
         Outcome::Refused(status, form) => Ok(answer::dialog(&htmx, &signed_in, status, TITLE, form.as_ref())),
         Outcome::Saved(row) => {
             let text = format!("Saved “{}”", row.name);
-            Ok(answer::done(&htmx, &signed_in, text, &RowAlone::out_of_band(row), "/keys")?)
+            Ok(answer::done(&htmx, &signed_in, text, &RowAlone::out_of_band(*row), "/keys")?)
         }
     }
 }
@@ -217,18 +217,9 @@ fn store_changes(
             return Ok(Outcome::Refused(StatusCode::UNPROCESSABLE_ENTITY, form));
         }
     };
-    let saved = keys::update(
-        connection,
-        user_id,
-        id,
-        typed.revision,
-        &settings,
-        typed.enabled,
-        &editor.actor,
-        now_ms,
-    );
-    match saved {
-        Ok(()) => Ok(Outcome::Saved(load_row(connection, user_id, id)?)),
+    let edit = KeyEdit { revision: typed.revision, settings: &settings, enabled: typed.enabled };
+    match keys::update(connection, user_id, id, &edit, &editor.actor, now_ms) {
+        Ok(()) => Ok(Outcome::Saved(Box::new(load_row(connection, user_id, id)?))),
         Err(Error::Conflict) => {
             let found = keys::find(connection, user_id, id)?;
             let differences = differences(&found.0, &settings, typed.enabled)?;

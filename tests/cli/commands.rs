@@ -1,0 +1,178 @@
+//! What the commands make and print.
+
+use crate::actor::{Operator, PASSWORD};
+use crate::database::engines;
+use serde_json::{Value, json};
+
+#[test]
+fn users_are_made_granted_credits_and_switched() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let made = operator.json_with(&["user", "create", "Ada", "--admin", "--password-stdin"], PASSWORD);
+        assert_eq!(
+            (&made["id"], &made["name"], &made["is_admin"]),
+            (&json!("1"), &json!("ada"), &json!(true))
+        );
+        assert!(made["created_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{made}");
+
+        let granted = operator.json(&["user", "grant", "ada", "25.5", "--note", "March"]);
+        assert_eq!(granted["balance"], "25.500000");
+        let taken = operator.json(&["user", "grant", "ada", "-5"]);
+        assert_eq!((&taken["balance"], &taken["held"]), (&json!("20.500000"), &json!("0.000000")));
+        assert_eq!(operator.run(&["user", "grant", "ada", "-20.500001"]).status, 1);
+
+        assert_eq!(operator.json(&["user", "disable", "ada"])["enabled"], false);
+        assert_eq!(operator.json(&["user", "enable", "ada"])["enabled"], true);
+        let changed = operator
+            .run_with(&["user", "set-password", "ada", "--password-stdin"], "other words entirely mine\n");
+        assert_eq!(changed.status, 0, "{changed:?}");
+        assert_eq!(operator.json(&["user", "list"]).as_array().map(Vec::len), Some(1));
+    }
+}
+
+#[test]
+fn groups_upstreams_and_models_are_made() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        operator.json(&["group", "create", "premium", "--multiplier", "1.50"]);
+        assert_eq!(operator.json(&["group", "set-multiplier", "premium", "2"])["multiplier"], "2");
+        let names: Vec<Value> = names(&operator.json(&["group", "list"]));
+        assert_eq!(names, ["default", "premium"]);
+
+        let local =
+            ["upstream", "create", "local", "--dialect", "openai", "--base-url", "http://127.0.0.1:9/v1/"];
+        let made = operator.json_with(&[&local[..], &["--secret-stdin"]].concat(), "sk-upstream-secret\n");
+        assert_eq!((&made["base_url"], &made["has_secret"]), (&json!("http://127.0.0.1:9/v1"), &json!(true)));
+        operator.json(&["upstream", "create", "echo", "--dialect", "echo", "--pace-ms", "5"]);
+        assert_eq!(operator.json(&["upstream", "disable", "local"])["enabled"], false);
+        let replaced = operator.json_with(&["upstream", "set-secret", "local", "--secret-stdin"], "another");
+        assert_eq!(replaced["has_secret"], true);
+
+        let model = operator.json(&[
+            "model",
+            "create",
+            "llama",
+            "--upstream",
+            "local=meta/llama:70b=q4",
+            "--upstream",
+            "echo",
+            "--input",
+            "0.4",
+            "--output",
+            "0.8",
+            "--cached-input",
+            "0.1",
+            "--per-request",
+            "0.01",
+            "--max-output",
+            "8192",
+        ]);
+        assert_eq!(
+            model["upstreams"],
+            json!([
+                {"upstream": "local", "upstream_model": "meta/llama:70b=q4"},
+                {"upstream": "echo", "upstream_model": "llama"},
+            ])
+        );
+        assert_eq!((&model["input"], &model["cached_input"]), (&json!("0.400000"), &json!("0.100000")));
+        assert_eq!((&model["per_request"], &model["max_output_tokens"]), (&json!("0.010000"), &json!(8192)));
+        let priced = operator.json(&["model", "set-price", "llama", "--input", "1", "--output", "2"]);
+        assert_eq!((&priced["price_version"], &priced["cached_input"]), (&json!(2), &Value::Null));
+        assert_eq!(names_of(&operator, "model"), ["llama"]);
+        assert_eq!(names_of(&operator, "upstream"), ["echo", "local"]);
+    }
+}
+
+#[test]
+fn a_key_is_made_shown_switched_and_deleted() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        operator.create_user("ada");
+        operator.create_user("bob");
+        operator.json(&["group", "create", "premium", "--multiplier", "1.5"]);
+        let made = operator.json(&[
+            "key",
+            "create",
+            "--user",
+            "ada",
+            "--name",
+            "laptop",
+            "--expires",
+            "2999-01-31",
+            "--credit-limit",
+            "12.5",
+            "--group",
+            "premium",
+            "--model",
+            "gpt-4*",
+            "--model",
+            "llama",
+            "--ip",
+            "10.1.2.3/8",
+            "--ip",
+            "2001:db8::1",
+        ]);
+        let secret = made["secret"].as_str().expect("a secret").to_owned();
+        assert!(secret.starts_with("sk-kh") && secret.len() == 51);
+        let expected = json!({
+            "id": "1", "user_id": "1", "user": "ada", "name": "laptop",
+            "key": format!("sk-kh…{}", &secret[47..]), "status": "active", "enabled": true,
+            "group": "premium", "multiplier": "1.5", "credit_limit": "12.500000",
+            "credits_used": "0.000000", "credits_held": "0.000000", "expires_at": "2999-02-01T00:00:00Z",
+            "models": ["gpt-4*", "llama"], "ip_allowlist": ["10.0.0.0/8", "2001:db8::1"],
+            "created_at": made["created_at"], "last_used_at": null,
+        });
+        assert_eq!(operator.json(&["key", "show", "1"]), expected);
+
+        let plain = operator.json(&["key", "create", "--user", "bob", "--name", "plain"]);
+        assert_eq!((&plain["credit_limit"], &plain["expires_at"]), (&Value::Null, &Value::Null));
+        assert_eq!((&plain["models"], &plain["group"]), (&json!([]), &json!("default")));
+        assert_eq!(names_of(&operator, "key"), ["laptop", "plain"]);
+        assert_eq!(names(&operator.json(&["key", "list", "--user", "bob"])), ["plain"]);
+        assert!(!operator.run(&["key", "list"]).stdout.contains(&secret), "a list never shows a secret");
+
+        assert_eq!(operator.json(&["key", "disable", "1"])["status"], "disabled");
+        assert_eq!(operator.json(&["key", "enable", "1"])["status"], "active");
+        assert_eq!(
+            operator.json(&["key", "delete", "1"]),
+            json!({"id": "1", "name": "laptop", "deleted": true})
+        );
+        assert_eq!(operator.run(&["key", "show", "1"]).status, 1);
+        assert_eq!(names_of(&operator, "key"), ["plain"]);
+    }
+}
+
+#[test]
+fn without_json_lists_are_aligned_and_a_new_key_is_shown_whole() {
+    let operator = Operator::new(crate::database::Engine::Sqlite);
+    operator.furnish();
+    let made = operator.run(&["key", "create", "--user", "ada", "--name", "second"]);
+    let key = made.stdout.lines().find_map(|line| line.strip_prefix("Key ")).expect("a line").trim();
+    assert_eq!(key.len(), 51, "{made:?}");
+    let list = operator.run(&["key", "list"]).stdout;
+    let columns: Vec<usize> =
+        list.lines().map(|line| line.find("active").or(line.find("STATUS")).expect("it")).collect();
+    assert_eq!(columns.len(), 3);
+    assert!(columns.iter().all(|column| column.abs_diff(columns[0]) <= 2), "{list}"); // "…" is three bytes
+    let empty = Operator::new(crate::database::Engine::Sqlite).run(&["key", "list"]);
+    assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
+    assert!(empty.stderr.contains("keyhouse key create"));
+}
+
+#[test]
+fn migrate_says_what_it_applied_once() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let applied = operator.json(&["migrate"]);
+        assert!(!applied["applied"].as_array().expect("a list").is_empty());
+        assert_eq!(operator.json(&["migrate"])["applied"], json!([]));
+    }
+}
+
+fn names_of(operator: &Operator, noun: &str) -> Vec<Value> {
+    names(&operator.json(&[noun, "list"]))
+}
+
+fn names(list: &Value) -> Vec<Value> {
+    list.as_array().expect("a list").iter().map(|thing| thing["name"].clone()).collect()
+}

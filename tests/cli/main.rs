@@ -1,0 +1,9 @@
+//! The command line, by running the binary: what it prints, its exit statuses, beside a running server or without.
+
+mod actor;
+mod commands;
+mod config;
+#[path = "../support/database.rs"]
+mod database;
+mod refusals;
+mod servers;

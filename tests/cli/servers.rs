@@ -1,0 +1,81 @@
+//! `serve` and `demo` as processes, and commands beside them.
+
+use crate::actor::{Operator, Server, bare_command};
+use crate::database::{Engine, engines};
+use serde_json::Value;
+use std::io::Read;
+
+#[test]
+fn commands_bite_at_once_beside_a_running_server() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let server = operator.serve(&[]);
+        assert_eq!(server.get("/healthz").0, 200);
+        let key = operator.furnish();
+        let (id, secret) = (key["id"].as_str().expect("text"), key["secret"].as_str().expect("text"));
+        let (status, answer) = server.chat(secret, "parrot");
+        assert_eq!(status, 200, "{answer}");
+        let tokens = |name: &str| answer["usage"][name].as_i64().expect("a number");
+        // 100 and 200 credits per million tokens are 100 and 200 micro-credits a token.
+        let cost_micros = 100 * tokens("prompt_tokens") + 200 * tokens("completion_tokens");
+        let shown = operator.json(&["key", "show", id]);
+        assert_eq!(shown["credits_used"], format!("0.{cost_micros:06}"), "{shown}");
+
+        operator.json(&["key", "disable", id]);
+        let (status, refusal) = server.chat(secret, "parrot");
+        assert_eq!((status, &refusal["error"]["code"]), (401, &Value::from("key_disabled")));
+        operator.json(&["key", "enable", id]);
+        assert_eq!(server.chat(secret, "parrot").0, 200);
+        operator.json(&["key", "delete", id]);
+        assert_eq!(server.chat(secret, "parrot").0, 401);
+        assert_eq!(server.terminate(), 0);
+    }
+}
+
+#[test]
+fn a_house_without_users_prints_a_link_that_opens_setup() {
+    let operator = Operator::new(Engine::Sqlite);
+    let mut server = operator.serve(&[]);
+    let line = server.line_of_stderr();
+    let link = line.split_whitespace().find(|word| word.starts_with("http")).expect("a link");
+    assert_eq!(reqwest::blocking::get(link).expect("an answer").status(), 200);
+    drop(server);
+    operator.create_user("ada");
+    let mut server = operator.serve(&["--log", "off"]);
+    server.signal();
+    let mut rest = String::new();
+    server.stderr.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "", "nothing after the address");
+}
+
+#[test]
+fn a_port_or_a_file_in_use_is_said_so() {
+    let operator = Operator::new(Engine::Sqlite);
+    let server = operator.serve(&[]);
+    let address = server.url.trim_start_matches("http://");
+    let taken = operator.run(&["serve", "--listen", address]);
+    assert_eq!(taken.status, 1);
+    assert!(taken.stderr.contains(address) && taken.stderr.contains("--listen"), "{taken:?}");
+    let second = operator.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status, 1, "one server a SQLite file: {second:?}");
+    let demo = operator.run(&["demo", "--listen", address]);
+    assert_eq!(demo.status, 1);
+    assert!(demo.stderr.contains("--listen"), "{demo:?}");
+}
+
+#[test]
+fn the_demo_answers_a_call_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let mut command = bare_command(&["demo", "--json", "--listen", "127.0.0.1:0"]);
+    command.env("TMPDIR", temporary.path()).current_dir(temporary.path());
+    let mut server = Server::start(command);
+    let mut documents = serde_json::Deserializer::from_reader(&mut server.stdout).into_iter::<Value>();
+    let welcome = documents.next().expect("a document").expect("JSON");
+    assert_eq!(welcome["url"], server.url);
+    let secret = welcome["secret"].as_str().expect("text");
+    let (status, answer) = server.chat(secret, welcome["model"].as_str().expect("text"));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("a folder").count(), 1);
+    assert_eq!(server.terminate(), 0);
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("a folder").count(), 0);
+}
