@@ -287,7 +287,8 @@ fn copying_works_where_browsers_offer_no_clipboard() {
         browser.script("document.execCommand = () => false").await;
         browser.click(&format!("#copy-{id}")).await;
         assert_eq!(browser.value("#dialog #shown-secret").await, secret);
-        let selected = "const field = document.activeElement; return field.selectionEnd - field.selectionStart";
+        let selected =
+            "const field = document.activeElement; return field.selectionEnd - field.selectionStart";
         browser.becomes(selected, json!(secret.len())).await;
         browser.click("#dialog .dialog-footer [data-close-dialog]").await;
         browser.gone("#dialog").await;

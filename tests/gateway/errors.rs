@@ -232,11 +232,9 @@ fn other_routes_and_methods_are_refused_in_the_same_shape() {
                 "{path}"
             );
         }
-        for path in ["/v1/chat/completions"] {
-            let answer = house.get(&house.key.secret, path);
-            assert_eq!(answer.refusal(), refusal(405, "method_not_allowed"));
-            assert_eq!(answer.header("allow"), Some("POST"));
-        }
+        let answer = house.get(&house.key.secret, "/v1/chat/completions");
+        assert_eq!(answer.refusal(), refusal(405, "method_not_allowed"));
+        assert_eq!(answer.header("allow"), Some("POST"));
         for path in ["/v1/models", "/v1/models/echo"] {
             let request = house.http.delete(format!("{}{path}", house.url));
             assert_eq!(read(request.send().expect("answered")).refusal(), refusal(405, "method_not_allowed"));

@@ -95,9 +95,9 @@ impl ChromeDriver {
             .spawn()
             .expect("chromedriver is installed: see `make test`");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let port = lines
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+        let port = lines.map_while(Result::ok).find_map(|line| {
+            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
+        });
         let port: u16 = port.expect("chromedriver names its port");
         Self { process, url: format!("http://127.0.0.1:{port}") }
     }
@@ -245,7 +245,8 @@ impl Browser {
     }
 
     pub async fn clipboard(&self) -> String {
-        let script = "const [done] = arguments; navigator.clipboard.readText().then(done, (e) => done(String(e)))";
+        let script =
+            "const [done] = arguments; navigator.clipboard.readText().then(done, (e) => done(String(e)))";
         let text = self.driver.execute_async(script, Vec::new()).await.expect("a script");
         text.json().as_str().expect("text").to_owned()
     }
