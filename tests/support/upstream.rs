@@ -158,8 +158,8 @@ fn answer(mut connection: &TcpStream, act: &Act, state: &State) -> std::io::Resu
             for (name, value) in headers {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
-            head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-            connection.write_all((head + body.as_str()).as_bytes())
+            head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+            connection.write_all(head.as_bytes())
         }
         Act::HalfJson { body } => {
             let head = format!(
