@@ -159,7 +159,7 @@ fn answer(mut connection: &TcpStream, act: &Act, state: &State) -> std::io::Resu
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
             head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-            connection.write_all((head + body).as_bytes())
+            connection.write_all((head + body.as_str()).as_bytes())
         }
         Act::HalfJson { body } => {
             let head = format!(
