@@ -55,7 +55,11 @@ class House:
                 "--input", str(INPUT_PRICE), "--output", str(OUTPUT_PRICE), "--max-output", "400",
             )
         self.server = subprocess.Popen([BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", *self.common])
-        wait_until_it_answers(f"{self.url}/healthz", self.server)
+        try:
+            wait_until_it_answers(f"{self.url}/healthz", self.server)
+        except BaseException:
+            self.server.kill()
+            raise
 
     def cli(self, *arguments, stdin=None):
         done = subprocess.run(

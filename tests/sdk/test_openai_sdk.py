@@ -195,6 +195,9 @@ def test_an_independent_server_is_relayed_and_charged_by_its_own_count(house, in
     sdk = client(house, secret)
     answer = sdk.chat.completions.create(model="mirror", messages=MESSAGES)
     assert "hello" in answer.choices[0].message.content.lower()
+    # A quarter of the characters of each message, and of the answer: its own rule, nobody else's.
+    assert answer.usage.prompt_tokens == sum(len(message["content"]) // 4 for message in MESSAGES)
+    assert answer.usage.completion_tokens == len(answer.choices[0].message.content) // 4
     charged = price_of(answer.usage)
     assert house.used(key_id) == charged > 0
 

@@ -64,6 +64,8 @@ fn capabilities(kind: Kind, profile: &std::path::Path) -> Capabilities {
         "--disable-component-update",
         "--disable-sync",
         "--lang=en-US",
+        // Else a click goes to where an element was before the page had scrolled to it.
+        "--force-prefers-reduced-motion",
     ]
     .map(str::to_owned)
     .to_vec();
