@@ -8,5 +8,6 @@ mod chat;
 mod errors;
 mod house;
 mod models;
+mod outages;
 mod streams;
 mod upstreams;
