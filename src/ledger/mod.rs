@@ -5,6 +5,7 @@ pub mod decide;
 mod ids;
 mod recovery;
 mod rows;
+mod statements;
 mod writer;
 
 pub use decide::{Amount, HoldRequest, Outcome, Refusal, Resolution, Resolved};

@@ -5,14 +5,20 @@ use super::decide::{
     AccountRow, Changes, ChargeRow, HoldRequest, KeyRow, Moved, Resolution, Resolved, Rows, decide_holds,
     decide_resolutions,
 };
+use super::statements::{
+    Bind, CLOSE_CHARGE, CLOSE_CHARGES, MOVE_ACCOUNT, MOVE_ACCOUNTS, MOVE_KEY, MOVE_KEYS, OPEN_CHARGES,
+    Statement,
+};
 use super::{Amount, Refusal};
 use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
 use crate::store::schema::{api_keys, charges, groups, models, users};
+use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The answers to a batch, in its order.
@@ -57,6 +63,12 @@ pub(super) fn fence(
             .bind::<Integer, _>(backend)
             .execute(connection)?;
     }
+    // Every statement of the writer reaches its rows by primary key. What the planner believes of tables that have
+    // grown since it last looked must not turn that into a scan.
+    connection.batch_execute(
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+         SET plan_cache_mode = force_generic_plan",
+    )?;
     let second = i32::try_from(instance_id & 0x7fff_ffff).unwrap_or_default();
     diesel::sql_query("SELECT pg_advisory_lock($1, $2)")
         .bind::<Integer, _>(WRITER_LOCK)
@@ -65,14 +77,47 @@ pub(super) fn fence(
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }
 
-/// Runs a query with its rows locked where the engine has row locks; SQLite's writer has the file to itself.
+/// Up to this many rows are cheaper to ask for one by one, with a statement that stays prepared, than by a list.
+const ONE_BY_ONE_MAX: usize = 8;
+
+/// Loads columns of the rows of some ids, in order of id, locked where the engine has row locks; SQLite's writer has
+/// the file to itself.
 macro_rules! locked {
-    ($connection:expr, $query:expr) => {
+    ($connection:expr, $table:ident, $ids:expr, $columns:expr, $row:ty) => {
         match $connection {
-            Connection::Sqlite(connection) => $query.load(connection),
-            Connection::Postgres(connection) => $query.for_no_key_update().load(connection),
+            Connection::Sqlite(connection) if $ids.len() <= ONE_BY_ONE_MAX => {
+                let mut rows = Vec::with_capacity($ids.len());
+                for id in $ids {
+                    let row: Option<$row> =
+                        $table::table.find(*id).select($columns).first(connection).optional()?;
+                    rows.extend(row);
+                }
+                Ok(rows)
+            }
+            Connection::Sqlite(connection) => {
+                $table::table.filter($table::id.eq_any($ids)).select($columns).load(connection)
+            }
+            Connection::Postgres(connection) => $table::table
+                .filter($table::id.eq_any($ids))
+                .order($table::id)
+                .select($columns)
+                .for_no_key_update()
+                .load(connection),
         }
     };
+}
+
+/// The revisions of a few rows that a hold depends on and does not change: read, not locked.
+macro_rules! revisions {
+    ($connection:expr, $table:ident, $ids:expr) => {{
+        let mut revisions = BTreeMap::new();
+        for id in $ids {
+            let revision: Option<i64> =
+                $table::table.find(*id).select($table::revision).first($connection).optional()?;
+            revisions.extend(revision.map(|revision| (*id, revision)));
+        }
+        revisions
+    }};
 }
 
 fn read(
@@ -95,18 +140,8 @@ fn read(
     if !holds.is_empty() {
         let group_ids: BTreeSet<i64> = holds.iter().map(|hold| hold.group_id).collect();
         let model_ids: BTreeSet<i64> = holds.iter().map(|hold| hold.model_id).collect();
-        rows.groups = groups::table
-            .filter(groups::id.eq_any(group_ids))
-            .select((groups::id, groups::revision))
-            .load::<(i64, i64)>(connection)?
-            .into_iter()
-            .collect();
-        rows.models = models::table
-            .filter(models::id.eq_any(model_ids))
-            .select((models::id, models::revision))
-            .load::<(i64, i64)>(connection)?
-            .into_iter()
-            .collect();
+        rows.groups = revisions!(connection, groups, &group_ids);
+        rows.models = revisions!(connection, models, &model_ids);
     }
     // Read last: whoever waited for a lock is judged by the moment it was granted.
     rows.now_ms = connection.now_ms()?;
@@ -114,16 +149,20 @@ fn read(
 }
 
 fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, ChargeRow>, Error> {
-    let loaded: Vec<(i64, i64, i64, String, i64, i64)> = locked!(
+    type Columns = (i64, i64, i64, String, i64, i64);
+    let loaded: Vec<Columns> = locked!(
         connection,
-        charges::table.filter(charges::id.eq_any(ids)).order(charges::id).select((
+        charges,
+        ids,
+        (
             charges::id,
             charges::user_id,
             charges::key_id,
             charges::state,
             charges::held_micros,
             charges::input_held_micros,
-        ))
+        ),
+        Columns
     )?;
     let row = |(id, user_id, key_id, word, held_micros, input_held_micros): (_, _, _, String, _, _)| {
         (id, ChargeRow { user_id, key_id, open: word == state::HELD, held_micros, input_held_micros })
@@ -135,14 +174,13 @@ fn read_accounts(
     connection: &mut Connection,
     ids: &BTreeSet<i64>,
 ) -> Result<BTreeMap<i64, AccountRow>, Error> {
-    let loaded: Vec<(i64, i64, i64, i64)> = locked!(
+    type Columns = (i64, i64, i64, i64);
+    let loaded: Vec<Columns> = locked!(
         connection,
-        users::table.filter(users::id.eq_any(ids)).order(users::id).select((
-            users::id,
-            users::revision,
-            users::balance_micros,
-            users::held_micros
-        ))
+        users,
+        ids,
+        (users::id, users::revision, users::balance_micros, users::held_micros),
+        Columns
     )?;
     let row = |(id, revision, balance_micros, held_micros)| {
         (id, AccountRow { revision, balance_micros, held_micros })
@@ -154,14 +192,17 @@ fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMa
     type Columns = (i64, i64, Option<i64>, Option<i64>, i64, i64);
     let loaded: Vec<Columns> = locked!(
         connection,
-        api_keys::table.filter(api_keys::id.eq_any(ids)).order(api_keys::id).select((
+        api_keys,
+        ids,
+        (
             api_keys::id,
             api_keys::revision,
             api_keys::expires_at_ms,
             api_keys::credit_limit_micros,
             api_keys::credits_used_micros,
             api_keys::credits_held_micros,
-        ))
+        ),
+        Columns
     )?;
     let row = |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros)| {
         (id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros })
@@ -177,98 +218,181 @@ fn write(
     resolutions: &[Resolution],
     changes: &Changes,
 ) -> Result<(), Error> {
-    for &index in &changes.opened {
-        insert_charge(connection, instance_id, now_ms, &holds[index])?;
-    }
-    for &(index, settled_micros) in &changes.closed {
-        close_charge(connection, now_ms, &resolutions[index], settled_micros)?;
-    }
-    for (&id, moved) in &changes.accounts {
-        move_account(connection, id, moved)?;
-    }
-    for (&id, moved) in &changes.keys {
-        move_key(connection, id, moved, now_ms)?;
+    let opened = changes.opened.iter().map(|&index| OpenRow::new(&holds[index], instance_id, now_ms));
+    let closed = changes
+        .closed
+        .iter()
+        .map(|&(index, settled_micros)| CloseRow::new(&resolutions[index], settled_micros, now_ms));
+    let accounts = changes.accounts.iter().map(|(&id, moved)| MoveRow::new(id, moved, now_ms));
+    let keys = changes.keys.iter().map(|(&id, moved)| MoveRow::new(id, moved, now_ms));
+    match connection {
+        Connection::Sqlite(connection) => {
+            for row in opened {
+                diesel::insert_into(charges::table).values(row).execute(connection)?;
+            }
+            for row in closed {
+                all_rows(row.close(connection)?, 1, "charges")?;
+            }
+            for row in accounts {
+                all_rows(row.move_account(connection)?, 1, "accounts")?;
+            }
+            for row in keys {
+                all_rows(row.move_key(connection)?, 1, "keys")?;
+            }
+        }
+        Connection::Postgres(connection) => {
+            write_all(connection, OPEN_CHARGES, &opened.collect::<Vec<_>>(), "charges")?;
+            write_all(connection, CLOSE_CHARGES, &closed.collect::<Vec<_>>(), "charges")?;
+            write_all(connection, MOVE_ACCOUNTS, &accounts.collect::<Vec<_>>(), "accounts")?;
+            write_all(connection, MOVE_KEYS, &keys.collect::<Vec<_>>(), "keys")?;
+        }
     }
     Ok(())
 }
 
-fn insert_charge(
-    connection: &mut Connection,
+/// A new charge as stored.
+#[derive(Insertable, Serialize)]
+#[diesel(table_name = charges)]
+struct OpenRow<'a> {
+    id: i64,
+    user_id: i64,
+    key_id: i64,
+    key_name: &'a str,
+    model: &'a str,
+    price_id: i64,
+    multiplier_micros: i64,
     instance_id: i64,
-    now_ms: i64,
-    hold: &HoldRequest,
-) -> Result<(), Error> {
-    diesel::insert_into(charges::table)
-        .values((
-            charges::id.eq(hold.charge_id),
-            charges::user_id.eq(hold.user_id),
-            charges::key_id.eq(hold.key_id),
-            charges::key_name.eq(&hold.key_name),
-            charges::model.eq(&hold.model),
-            charges::price_id.eq(hold.price_id),
-            charges::multiplier_micros.eq(hold.multiplier_micros),
-            charges::instance_id.eq(instance_id),
-            charges::state.eq(state::HELD),
-            charges::held_micros.eq(hold.held_micros),
-            charges::input_held_micros.eq(hold.input_held_micros),
-            charges::created_at_ms.eq(now_ms),
-        ))
-        .execute(connection)?;
-    Ok(())
+    state: &'static str,
+    held_micros: i64,
+    input_held_micros: i64,
+    created_at_ms: i64,
 }
 
-fn close_charge(
-    connection: &mut Connection,
-    now_ms: i64,
-    resolution: &Resolution,
+impl<'a> OpenRow<'a> {
+    fn new(hold: &'a HoldRequest, instance_id: i64, now_ms: i64) -> Self {
+        Self {
+            id: hold.charge_id,
+            user_id: hold.user_id,
+            key_id: hold.key_id,
+            key_name: &hold.key_name,
+            model: &hold.model,
+            price_id: hold.price_id,
+            multiplier_micros: hold.multiplier_micros,
+            instance_id,
+            state: state::HELD,
+            held_micros: hold.held_micros,
+            input_held_micros: hold.input_held_micros,
+            created_at_ms: now_ms,
+        }
+    }
+}
+
+/// What a resolution changes of its charge.
+#[derive(Serialize)]
+struct CloseRow {
+    id: i64,
+    state: &'static str,
     settled_micros: i64,
+    outcome: &'static str,
+    usage_source: Option<&'static str>,
+    input_tokens: Option<i64>,
+    cached_input_tokens: Option<i64>,
+    output_tokens: Option<i64>,
+    upstream_id: Option<i64>,
+    status: Option<i64>,
+    first_byte_ms: Option<i64>,
+    resolved_at_ms: i64,
+}
+
+impl CloseRow {
+    fn new(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> Self {
+        let is_release = resolution.amount == Amount::Release;
+        let usage = resolution.usage.map(|(usage, _)| usage);
+        Self {
+            id: resolution.charge_id,
+            state: if is_release { state::RELEASED } else { state::SETTLED },
+            settled_micros,
+            outcome: resolution.outcome.as_str(),
+            usage_source: resolution.usage.map(|(_, source)| source.as_str()),
+            input_tokens: usage.map(|usage| usage.input_tokens),
+            cached_input_tokens: usage.map(|usage| usage.cached_input_tokens),
+            output_tokens: usage.map(|usage| usage.output_tokens),
+            upstream_id: resolution.upstream_id,
+            status: resolution.status.map(i64::from),
+            first_byte_ms: resolution.first_byte_ms,
+            resolved_at_ms: now_ms,
+        }
+    }
+
+    fn close(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
+        let binds = [
+            Bind::Text(Some(self.state)),
+            Bind::Number(Some(self.settled_micros)),
+            Bind::Text(Some(self.outcome)),
+            Bind::Text(self.usage_source),
+            Bind::Number(self.input_tokens),
+            Bind::Number(self.cached_input_tokens),
+            Bind::Number(self.output_tokens),
+            Bind::Number(self.upstream_id),
+            Bind::Number(self.status),
+            Bind::Number(self.first_byte_ms),
+            Bind::Number(Some(self.resolved_at_ms)),
+            Bind::Number(Some(self.id)),
+        ];
+        Statement { sql: CLOSE_CHARGE, binds: &binds }.execute(connection)
+    }
+}
+
+/// What a batch changes of an account or a key.
+#[derive(Serialize)]
+struct MoveRow {
+    id: i64,
+    settled_micros: i64,
+    held_micros: i64,
+    used_at_ms: Option<i64>,
+}
+
+impl MoveRow {
+    fn new(id: i64, moved: &Moved, now_ms: i64) -> Self {
+        Self {
+            id,
+            settled_micros: moved.settled_micros,
+            held_micros: moved.held_micros,
+            used_at_ms: moved.used_now.then_some(now_ms),
+        }
+    }
+
+    fn move_account(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
+        let binds = [self.settled_micros, self.held_micros, self.id].map(|value| Bind::Number(Some(value)));
+        Statement { sql: MOVE_ACCOUNT, binds: &binds }.execute(connection)
+    }
+
+    fn move_key(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
+        let binds = [Some(self.settled_micros), Some(self.held_micros), self.used_at_ms, Some(self.id)]
+            .map(Bind::Number);
+        Statement { sql: MOVE_KEY, binds: &binds }.execute(connection)
+    }
+}
+
+/// Runs one of the statements that take their rows as an array.
+fn write_all(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    rows: &[impl Serialize],
+    what: &str,
 ) -> Result<(), Error> {
-    let word = if resolution.amount == Amount::Release { state::RELEASED } else { state::SETTLED };
-    let usage = resolution.usage;
-    let rows =
-        diesel::update(charges::table.find(resolution.charge_id).filter(charges::state.eq(state::HELD)))
-            .set((
-                charges::state.eq(word),
-                charges::settled_micros.eq(settled_micros),
-                charges::outcome.eq(resolution.outcome.as_str()),
-                charges::usage_source.eq(usage.map(|(_, source)| source.as_str())),
-                charges::input_tokens.eq(usage.map(|(usage, _)| usage.input_tokens)),
-                charges::cached_input_tokens.eq(usage.map(|(usage, _)| usage.cached_input_tokens)),
-                charges::output_tokens.eq(usage.map(|(usage, _)| usage.output_tokens)),
-                charges::upstream_id.eq(resolution.upstream_id),
-                charges::status.eq(resolution.status.map(i64::from)),
-                charges::first_byte_ms.eq(resolution.first_byte_ms),
-                charges::resolved_at_ms.eq(now_ms),
-            ))
-            .execute(connection)?;
-    one_row(rows, "charge", resolution.charge_id)
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::to_string(rows).map_err(|error| Error::Internal(error.to_string()))?;
+    let written = Statement { sql, binds: &[Bind::Text(Some(&json))] }.execute(connection)?;
+    all_rows(written, rows.len(), what)
 }
 
-fn move_account(connection: &mut Connection, id: i64, moved: &Moved) -> Result<(), Error> {
-    let rows = diesel::update(users::table.find(id))
-        .set((
-            users::balance_micros.eq(users::balance_micros - moved.settled_micros),
-            users::held_micros.eq(users::held_micros + moved.held_micros),
-        ))
-        .execute(connection)?;
-    one_row(rows, "account", id)
-}
-
-fn move_key(connection: &mut Connection, id: i64, moved: &Moved, now_ms: i64) -> Result<(), Error> {
-    let money = (
-        api_keys::credits_used_micros.eq(api_keys::credits_used_micros + moved.settled_micros),
-        api_keys::credits_held_micros.eq(api_keys::credits_held_micros + moved.held_micros),
-    );
-    let key = diesel::update(api_keys::table.find(id));
-    let rows = if moved.used_now {
-        key.set((money, api_keys::last_used_at_ms.eq(now_ms))).execute(connection)?
-    } else {
-        key.set(money).execute(connection)?
-    };
-    one_row(rows, "key", id)
-}
-
-/// The row was locked and there when it was read; anything else rolls the batch back.
-fn one_row(rows: usize, what: &str, id: i64) -> Result<(), Error> {
-    if rows == 1 { Ok(()) } else { Err(Error::Internal(format!("{what} {id} was not updated"))) }
+/// The rows were locked and there when they were read; anything else rolls the batch back.
+fn all_rows(written: usize, expected: usize, what: &str) -> Result<(), Error> {
+    if written == expected {
+        return Ok(());
+    }
+    Err(Error::Internal(format!("{written} of {expected} {what} were written")))
 }

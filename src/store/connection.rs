@@ -154,12 +154,7 @@ impl AnyConnection {
     pub fn now_ms(&mut self) -> Result<i64, Error> {
         match self {
             Self::Sqlite(_) => Ok(crate::clock::now_ms()),
-            Self::Postgres(connection) => {
-                use diesel::dsl::sql;
-                use diesel::sql_types::BigInt;
-                Ok(diesel::select(sql::<BigInt>("(extract(epoch from clock_timestamp()) * 1000)::bigint"))
-                    .get_result(connection)?)
-            }
+            Self::Postgres(connection) => Ok(ServerClock.get_result(connection)?),
         }
     }
 
@@ -198,6 +193,26 @@ impl AnyConnection {
         }
     }
 }
+
+/// PostgreSQL's clock in milliseconds. A query of its own, since diesel prepares `sql("…")` anew every time.
+#[derive(diesel::query_builder::QueryId)]
+struct ServerClock;
+
+impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for ServerClock {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+    ) -> QueryResult<()> {
+        out.push_sql("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint");
+        Ok(())
+    }
+}
+
+impl diesel::query_builder::Query for ServerClock {
+    type SqlType = diesel::sql_types::BigInt;
+}
+
+impl RunQueryDsl<PgConnection> for ServerClock {}
 
 fn refuse_newer<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,

@@ -1,0 +1,98 @@
+//! The ledger's own statements, with a text that never changes, so that both engines prepare each of them once.
+//! (diesel prepares an UPDATE anew every time.) SQLite gets a statement a row; PostgreSQL, where a round trip is what
+//! costs, one statement a table, its rows as one JSON array.
+
+use diesel::backend::Backend;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
+
+/// Closes one charge; the state in the condition makes a second close touch no row.
+pub(super) const CLOSE_CHARGE: &str = "UPDATE charges SET state = ?, settled_micros = ?, outcome = ?, \
+    usage_source = ?, input_tokens = ?, cached_input_tokens = ?, output_tokens = ?, upstream_id = ?, status = ?, \
+    first_byte_ms = ?, resolved_at_ms = ? WHERE id = ? AND state = 'held'";
+
+/// Moves an account's money.
+pub(super) const MOVE_ACCOUNT: &str =
+    "UPDATE users SET balance_micros = balance_micros - ?, held_micros = held_micros + ? WHERE id = ?";
+
+/// Moves a key's money; without a moment of use the old one stays.
+pub(super) const MOVE_KEY: &str = "UPDATE api_keys SET credits_used_micros = credits_used_micros + ?, \
+    credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE id = ?";
+
+/// Opens charges, from an array of [`super::rows`]' `OpenRow`.
+pub(super) const OPEN_CHARGES: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
+    multiplier_micros, instance_id, state, held_micros, input_held_micros, created_at_ms) \
+    SELECT id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, 'held', held_micros, \
+    input_held_micros, created_at_ms FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, user_id bigint, \
+    key_id bigint, key_name text, model text, price_id bigint, multiplier_micros bigint, instance_id bigint, \
+    held_micros bigint, input_held_micros bigint, created_at_ms bigint)";
+
+/// Closes charges, from an array of `CloseRow`.
+pub(super) const CLOSE_CHARGES: &str = "UPDATE charges SET state = row.state, settled_micros = row.settled_micros, \
+    outcome = row.outcome, usage_source = row.usage_source, input_tokens = row.input_tokens, \
+    cached_input_tokens = row.cached_input_tokens, output_tokens = row.output_tokens, \
+    upstream_id = row.upstream_id, status = row.status, first_byte_ms = row.first_byte_ms, \
+    resolved_at_ms = row.resolved_at_ms FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, state text, \
+    settled_micros bigint, outcome text, usage_source text, input_tokens bigint, cached_input_tokens bigint, \
+    output_tokens bigint, upstream_id bigint, status bigint, first_byte_ms bigint, resolved_at_ms bigint) \
+    WHERE charges.id = row.id AND charges.state = 'held'";
+
+/// Moves accounts' money, from an array of `MoveRow`.
+pub(super) const MOVE_ACCOUNTS: &str = "UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
+    held_micros = users.held_micros + row.held_micros FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
+    settled_micros bigint, held_micros bigint) WHERE users.id = row.id";
+
+/// Moves keys' money, from an array of `MoveRow`.
+pub(super) const MOVE_KEYS: &str = "UPDATE api_keys SET \
+    credits_used_micros = credits_used_micros + row.settled_micros, \
+    credits_held_micros = credits_held_micros + row.held_micros, \
+    last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
+    settled_micros bigint, held_micros bigint, used_at_ms bigint) WHERE api_keys.id = row.id";
+
+/// A value in a statement.
+pub(super) enum Bind<'a> {
+    /// A number, or none.
+    Number(Option<i64>),
+    /// A text, or none.
+    Text(Option<&'a str>),
+}
+
+/// One of the texts above with a value for each `?`.
+pub(super) struct Statement<'a> {
+    /// The text.
+    pub sql: &'static str,
+    /// The values, in order.
+    pub binds: &'a [Bind<'a>],
+}
+
+impl<DB> QueryFragment<DB> for Statement<'_>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
+    Option<i64>: ToSql<Nullable<BigInt>, DB>,
+    for<'b> Option<&'b str>: ToSql<Nullable<Text>, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let mut binds = self.binds.iter();
+        for (index, piece) in self.sql.split('?').enumerate() {
+            if index > 0 {
+                match binds.next() {
+                    Some(Bind::Number(value)) => out.push_bind_param::<Nullable<BigInt>, _>(value)?,
+                    Some(Bind::Text(value)) => out.push_bind_param::<Nullable<Text>, _>(value)?,
+                    None => debug_assert!(false, "a value for each ?"),
+                }
+            }
+            out.push_sql(piece);
+        }
+        Ok(())
+    }
+}
+
+/// No type of its own for each text: the connection remembers the prepared statement by the text.
+impl QueryId for Statement<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<C> RunQueryDsl<C> for Statement<'_> {}
