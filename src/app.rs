@@ -123,7 +123,7 @@ async fn healthz() -> HttpResponse {
 
 /// The database answers.
 async fn readyz(store: web::Data<Store>) -> HttpResponse {
-    match store.run(|connection| connection.ping()).await {
+    match store.run_promptly(|connection| connection.ping()).await {
         Ok(_) => HttpResponse::Ok().body("ok\n"),
         Err(error) => {
             tracing::warn!(%error, "not ready");

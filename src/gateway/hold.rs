@@ -107,7 +107,7 @@ async fn look_up(store: &Store, asking: &Asking, model: Option<&str>) -> Result<
     // What is no model's name is not looked for: PostgreSQL has no text with a NUL in it.
     let model = model.filter(|model| ModelName::parse(model).is_ok_and(|name| name.as_str() == *model));
     let model = model.map(str::to_owned);
-    let looked = store.run(move |connection| {
+    let looked = store.run_promptly(move |connection| {
         let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
         let offer = model.map(|model| find_offer(connection, &model)).transpose()?.flatten();
         Ok(Some(Looked { snapshot, now_ms, offer }))

@@ -67,7 +67,7 @@ pub async fn show(
 /// The admitted key, and every model that has a price.
 async fn look_up(store: &Store, asking: &Asking) -> Result<(KeySnapshot, Vec<Model>), GatewayError> {
     let digest = asking.digest;
-    let looked = store.run(move |connection| {
+    let looked = store.run_promptly(move |connection| {
         let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
         Ok(Some((snapshot, now_ms, models::list(connection)?)))
     });

@@ -19,6 +19,8 @@ pub enum AnyConnection {
 
 /// Longest wait for a free connection; beyond it the database counts as away.
 const POOL_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait, all in all, of those who ask promptly.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Readers do not block each other in WAL; writers wait their turn in the engine.
 const SQLITE_POOL_SIZE: u32 = 4;
 const POSTGRES_POOL_SIZE: u32 = 10;
@@ -296,6 +298,26 @@ impl Store {
         work(&mut connection)
     }
 
+    /// As [`Store::run`], for callers who are promised a quick answer: a database that accepts the question and then
+    /// says nothing counts as away after a second. A question that was not asked by then is never asked.
+    ///
+    /// # Errors
+    /// As [`Store::with`]; [`Error::Unavailable`] when no answer comes in time.
+    pub async fn run_promptly<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut AnyConnection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.clone();
+        let mut task = tokio::task::spawn_blocking(move || store.with(work));
+        match tokio::time::timeout(ANSWER_WAIT, &mut task).await {
+            Ok(ended) => ended.map_err(ended_early)?,
+            Err(_) => {
+                task.abort();
+                Err(Error::Unavailable("it does not answer".into()))
+            }
+        }
+    }
+
     /// Runs `work` on a pooled connection, on a thread that may block.
     ///
     /// # Errors
@@ -305,10 +327,12 @@ impl Store {
         work: impl FnOnce(&mut AnyConnection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.with(work))
-            .await
-            .map_err(|error| Error::Internal(format!("a database task ended early: {error}")))?
+        tokio::task::spawn_blocking(move || store.with(work)).await.map_err(ended_early)?
     }
+}
+
+fn ended_early(error: tokio::task::JoinError) -> Error {
+    Error::Internal(format!("a database task ended early: {error}"))
 }
 
 #[derive(Debug)]
