@@ -66,15 +66,17 @@ impl OpenCall {
     /// Charges what was used, durably when this returns; gives the micro-credits charged.
     ///
     /// # Errors
-    /// When the commit did not come in time; the ledger goes on trying.
+    /// When the commit did not come in time (the ledger goes on trying), or somebody else resolved the charge.
     pub async fn settle(&mut self, outcome: Outcome) -> Result<Option<i64>, LedgerError> {
         let Some(hold) = self.hold.take() else { return Ok(None) };
         let resolution = self.settlement(&hold, outcome);
         match hold.resolve(resolution).await? {
             Resolved::Now { settled_micros } => Ok(Some(settled_micros)),
+            // Taken for dead, this server lost the charge to a neighbour, who settled the input part: a caller who
+            // is not charged for the whole answer does not get the whole answer.
             Resolved::Before | Resolved::Unknown => {
                 tracing::error!("a charge had been resolved by somebody else");
-                Ok(None)
+                Err(LedgerError::Unavailable)
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::house::{House, ask, ask_with, eventually};
 use crate::support::upstream::{Act, completion, completion_events};
 use crate::support::{Engine, engines};
 use diesel::connection::SimpleConnection;
+use keyhouse::ledger::{Instance, Resolution, Resolved};
 use keyhouse::store::{Connection, Store};
 use serde_json::json;
 use std::io::Read;
@@ -61,6 +62,34 @@ fn while_the_database_is_away_no_call_goes_through() {
         outage.end();
         eventually("calls go through again", || (house.chat(&ask("m")).status == 200).then_some(()));
         assert_eq!(house.used_micros(), 7);
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_server_that_was_taken_for_dead_gives_no_whole_answer_for_half_a_charge() {
+    for engine in engines().into_iter().filter(|engine| *engine == Engine::Postgres) {
+        let usage = json!({"prompt_tokens": 5, "completion_tokens": 2});
+        let sent = completion_events(&["a", "b"], Some(usage));
+        let act = Act::Events {
+            piece_bytes: sent.len() / 2,
+            bytes: sent.into_bytes(),
+            pause: Duration::from_secs(1),
+            cut_at: None,
+        };
+        let (house, _upstream) = House::with_upstream(engine, act);
+        let body = ask_with("m", json!({"stream": true})).to_string();
+        let mut response = house.post(&house.key.secret, body).send().expect("answered");
+        let id = response.headers()["x-request-id"].to_str().expect("ASCII").parse().expect("a number");
+        let neighbour = Instance::start(&house.seed.store).expect("a neighbour starts");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let resolved = runtime.block_on(neighbour.ledger().resolve(Resolution::interrupted(id)));
+        assert!(matches!(resolved, Ok(Resolved::Now { .. })), "{resolved:?}");
+        let mut whole = String::new();
+        response.read_to_string(&mut whole).expect("the rest");
+        assert!(whole.contains("database_unavailable") && !whole.contains("[DONE]"), "{whole}");
+        assert_eq!(house.charge().outcome.as_deref(), Some("interrupted"));
+        neighbour.stop();
         house.is_sound();
     }
 }
