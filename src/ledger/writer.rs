@@ -90,9 +90,13 @@ impl Batch {
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
-        while let Some(batch) = self.gather(commands) {
-            if batch.len() > 0 {
+        loop {
+            let batch = self.gather(commands);
+            let is_last = self.stopping && batch.len() == 0;
+            if self.catch_up() {
                 self.process(batch);
+            } else {
+                self.turn_away(batch);
             }
             if self.stopping && !self.unsettled.is_empty() {
                 tracing::error!(
@@ -101,11 +105,14 @@ impl Writer {
                 );
                 return;
             }
+            if is_last {
+                return;
+            }
         }
     }
 
-    /// Waits for a command, then takes all that is there; `None` when it is time to end.
-    fn gather(&mut self, commands: &Receiver<Command>) -> Option<Batch> {
+    /// Waits for a command, then takes all that is there.
+    fn gather(&mut self, commands: &Receiver<Command>) -> Batch {
         let mut batch = Batch::default();
         let first = if self.stopping {
             Err(RecvTimeoutError::Timeout)
@@ -114,9 +121,6 @@ impl Writer {
         } else {
             commands.recv_timeout(RETRY_PAUSE)
         };
-        for resolution in std::mem::take(&mut self.unsettled) {
-            batch.resolve(resolution, None);
-        }
         match first {
             Ok(command) => self.take(command, &mut batch),
             Err(RecvTimeoutError::Timeout) => {}
@@ -128,7 +132,23 @@ impl Writer {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        (batch.len() > 0 || !self.stopping).then_some(batch)
+        batch
+    }
+
+    /// Commits what waited for the database. While that fails, nothing new is tried: what was never tried needs no
+    /// undoing, and so an outage, however long, leaves no more to catch up on than was open when it began.
+    fn catch_up(&mut self) -> bool {
+        let mut waiting = std::mem::take(&mut self.unsettled).into_iter();
+        while self.unsettled.is_empty() {
+            let mut batch = Batch::default();
+            waiting.by_ref().take(BATCH_MAX).for_each(|resolution| batch.resolve(resolution, None));
+            if batch.len() == 0 {
+                return true;
+            }
+            self.process(batch);
+        }
+        self.unsettled.extend(waiting);
+        false
     }
 
     fn take(&mut self, command: Command, batch: &mut Batch) {
@@ -145,7 +165,17 @@ impl Writer {
     }
 
     fn process(&mut self, batch: Batch) {
-        match self.commit(&batch) {
+        if batch.len() == 0 {
+            return;
+        }
+        let connection = match self.connect() {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(%error, commands = batch.len(), "the ledger cannot reach the database");
+                return self.turn_away(batch);
+            }
+        };
+        match self.commit(connection, &batch) {
             Ok(answers) => self.answer(batch, answers),
             Err(Error::Unavailable(reason)) => {
                 tracing::warn!(%reason, commands = batch.len(), "the ledger cannot commit");
@@ -164,11 +194,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<Answers, Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect()?,
-        };
+    fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let answers = commit(&mut connection, self.instance_id, &batch.holds, &batch.resolutions);
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {
@@ -177,9 +203,12 @@ impl Writer {
         answers
     }
 
-    /// Opens a connection once whatever the last one had under way is certainly over, so that what is looked up
+    /// The connection there is; else opens one, once whatever the last one had under way is certainly over, so that what is looked up
     /// now is what stays: a commit whose outcome was unknown is committed or will never be.
     fn connect(&mut self) -> Result<Connection, Error> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
         let mut connection = self.url.connect()?;
         self.last_backend = fence(&mut connection, self.instance_id, self.last_backend)?;
         Ok(connection)
@@ -202,11 +231,16 @@ impl Writer {
         }
     }
 
-    /// The database is away. Resolutions wait for its return; so does the undoing of each hold, since a commit
-    /// that reported an error may have happened.
+    /// The database went away in the middle. The undoing of each hold waits for its return, since a commit that
+    /// reported an error may have happened.
     fn give_up(&mut self, batch: Batch) {
-        self.unsettled.extend(batch.resolutions);
         self.unsettled.extend(batch.holds.iter().map(|hold| Resolution::release(hold.charge_id)));
+        self.turn_away(batch);
+    }
+
+    /// The database is away, and nothing of this was tried. Resolutions wait for its return.
+    fn turn_away(&mut self, batch: Batch) {
+        self.unsettled.extend(batch.resolutions);
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 
@@ -221,5 +255,56 @@ fn answer_unavailable(holds: Vec<HoldAnswer>, resolutions: Vec<ResolutionAnswer>
     }
     for answer in resolutions.into_iter().flatten() {
         drop(answer.send(Err(LedgerError::Unavailable)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens there.
+    const AWAY: &str = "postgres://keyhouse@127.0.0.1:1/keyhouse";
+
+    fn hold(charge_id: i64) -> HoldRequest {
+        HoldRequest {
+            charge_id,
+            key_id: 1,
+            key_revision: 1,
+            user_id: 1,
+            user_revision: 1,
+            group_id: 1,
+            group_revision: 1,
+            model_id: 1,
+            model_revision: 1,
+            held_micros: 1,
+            input_held_micros: 1,
+            price_id: 1,
+            multiplier_micros: 1_000_000,
+            key_name: String::new(),
+            model: String::new(),
+        }
+    }
+
+    #[test]
+    fn calls_turned_away_during_an_outage_leave_nothing_to_catch_up_on() {
+        let mut writer = Writer {
+            url: AWAY.parse().expect("a URL"),
+            instance_id: 1,
+            queue: Weak::new(),
+            connection: None,
+            last_backend: None,
+            unsettled: vec![Resolution::release(1)],
+            stopping: true,
+        };
+        assert!(!writer.catch_up());
+        for charge_id in 2..100 {
+            let (answer, mut answered) = oneshot::channel();
+            let batch =
+                Batch { holds: vec![hold(charge_id)], hold_answers: vec![answer], ..Batch::default() };
+            writer.process(batch);
+            let refused = answered.try_recv().expect("answered at once");
+            assert_eq!(refused.map(drop), Err(HoldError::Failed(LedgerError::Unavailable)));
+        }
+        assert_eq!(writer.unsettled, [Resolution::release(1)]);
     }
 }
