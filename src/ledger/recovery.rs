@@ -3,19 +3,23 @@
 use super::ids::ChargeIds;
 use super::{Command, Ledger, Queue, Resolution, writer};
 use crate::error::Error;
-use crate::store::{DatabaseUrl, Store, charges, instances};
+use crate::store::{Connection, DatabaseUrl, Store, charges, instances};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-const HEARTBEAT_PAUSE: Duration = Duration::from_secs(5);
-/// An instance that missed this many milliseconds of heartbeats is dead; its holds are resolved within a minute.
-const SILENCE_MS_MAX: i64 = 30_000;
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
+/// An instance that was seen to miss heartbeats for this long is dead; its holds are resolved well within a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Whoever looked away for longer than this, because the database was away or they themselves stood still, cannot
+/// tell the silence of others from their own.
+const GLANCE_MAX: Duration = Duration::from_secs(5);
 /// Holds resolved at a time.
 const SWEEP_BATCH: i64 = 256;
 
@@ -47,13 +51,19 @@ impl Instance {
         let started = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
         let writer =
             writer::start(store.url().clone(), id, commands, Arc::downgrade(&queue)).map_err(started)?;
-        let alone = only_server.is_some();
-        sweep(store, &queue, id, alone)?;
+        let mut heart = Heart {
+            id,
+            url: store.url().clone(),
+            connection: None,
+            queue: Arc::downgrade(&queue),
+            alone: only_server.is_some(),
+            watch: Watch::default(),
+        };
+        heart.beat()?;
         let (stop_heart, stopped) = mpsc::channel();
-        let (heart_store, heart_queue) = (store.clone(), Arc::downgrade(&queue));
         let heart = std::thread::Builder::new()
             .name("heartbeat".into())
-            .spawn(move || beat(&heart_store, &heart_queue, id, alone, &stopped))
+            .spawn(move || heart.run(&stopped))
             .map_err(started)?;
         Ok(Self {
             id,
@@ -109,42 +119,93 @@ fn lock(database: &Path) -> Result<File, Error> {
     }
 }
 
-fn beat(store: &Store, queue: &Weak<Queue>, id: i64, alone: bool, stopped: &mpsc::Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(HEARTBEAT_PAUSE) {
-        let Some(queue) = queue.upgrade() else { return };
-        let beaten = store
-            .with(|connection| instances::heartbeat(connection, id))
-            .and_then(|()| sweep(store, &queue, id, alone));
-        if let Err(error) = beaten {
-            tracing::warn!(%error, "heartbeat failed");
+/// Says that this server is alive, and looks after those that are not.
+struct Heart {
+    id: i64,
+    url: DatabaseUrl,
+    /// Its own: a heartbeat does not wait behind calls for a pooled one.
+    connection: Option<Connection>,
+    queue: Weak<Queue>,
+    /// On SQLite: there is no living neighbour.
+    alone: bool,
+    watch: Watch,
+}
+
+impl Heart {
+    fn run(mut self, stopped: &mpsc::Receiver<()>) {
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(HEARTBEAT_PAUSE) {
+            if let Err(error) = self.beat() {
+                tracing::warn!(%error, "heartbeat failed");
+            }
         }
     }
-}
 
-/// Resolves every open hold whose instance is not alive: at its input part, since nobody knows how far it came.
-fn sweep(store: &Store, queue: &Arc<Queue>, own_id: i64, alone: bool) -> Result<(), Error> {
-    let dead = store.with(|connection| {
-        let holding = charges::holding_instances(connection)?;
-        let alive = if alone { Vec::new() } else { instances::alive(connection, SILENCE_MS_MAX)? };
-        Ok(holding.into_iter().filter(|id| *id != own_id && !alive.contains(id)).collect::<Vec<_>>())
-    })?;
-    for instance_id in dead {
-        let resolved = resolve_all(store, &Ledger(queue.clone()), instance_id)?;
-        store.with(|connection| instances::remove(connection, instance_id))?;
-        tracing::warn!(
-            instance.id = instance_id,
-            charges = resolved,
-            "resolved the holds of a dead instance"
-        );
+    fn beat(&mut self) -> Result<(), Error> {
+        let Some(queue) = self.queue.upgrade() else { return Ok(()) };
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.url.connect()?,
+        };
+        instances::heartbeat(&mut connection, self.id)?;
+        self.sweep(&mut connection, &Ledger(queue))?;
+        // After a failure the connection's state is unknown: the next beat opens another.
+        self.connection = Some(connection);
+        Ok(())
     }
-    Ok(())
+
+    /// Resolves every open hold whose instance is dead: at its input part, since nobody knows how far it came.
+    fn sweep(&mut self, connection: &mut Connection, ledger: &Ledger) -> Result<(), Error> {
+        let registered = instances::heartbeats(connection)?.into_iter().map(|(id, at_ms)| (id, Some(at_ms)));
+        let holding = charges::holding_instances(connection)?.into_iter().map(|id| (id, None));
+        // Those registered come last, and so count.
+        let mut others: BTreeMap<i64, Option<i64>> = holding.chain(registered).collect();
+        others.remove(&self.id);
+        let dead = match self.alone {
+            true => others.into_keys().collect(),
+            false => self.watch.dead(&others, Instant::now()),
+        };
+        for instance_id in dead {
+            let resolved = resolve_all(connection, ledger, instance_id)?;
+            instances::remove(connection, instance_id)?;
+            tracing::warn!(
+                instance.id = instance_id,
+                charges = resolved,
+                "resolved the holds of a dead instance"
+            );
+        }
+        Ok(())
+    }
 }
 
-fn resolve_all(store: &Store, ledger: &Ledger, instance_id: i64) -> Result<usize, Error> {
+/// What this server has seen of the others' heartbeats, by its own clock. An instance is dead when its heartbeat
+/// stood still while this server saw the database all the time; what the stored moments say does not matter, since
+/// after an outage they are old for the living too.
+#[derive(Default)]
+struct Watch {
+    looked: Option<Instant>,
+    /// Heartbeat by instance (`None`: not registered), and since when it stands still.
+    seen: BTreeMap<i64, (Option<i64>, Instant)>,
+}
+
+impl Watch {
+    fn dead(&mut self, others: &BTreeMap<i64, Option<i64>>, now: Instant) -> Vec<i64> {
+        if self.looked.is_none_or(|looked| now - looked > GLANCE_MAX) {
+            self.seen.clear();
+        }
+        self.looked = Some(now);
+        let since = |id: &i64, heartbeat: &Option<i64>| match self.seen.get(id) {
+            Some((seen, since)) if seen == heartbeat => *since,
+            _ => now,
+        };
+        self.seen = others.iter().map(|(id, beat)| (*id, (*beat, since(id, beat)))).collect();
+        self.seen.iter().filter(|(_, (_, since))| now - *since >= SILENCE_MAX).map(|(id, _)| *id).collect()
+    }
+}
+
+fn resolve_all(connection: &mut Connection, ledger: &Ledger, instance_id: i64) -> Result<usize, Error> {
     let mut resolved = 0;
     loop {
-        let open =
-            store.with(|connection| charges::open_of_instance(connection, instance_id, SWEEP_BATCH))?;
+        let open = charges::open_of_instance(connection, instance_id, SWEEP_BATCH)?;
         if open.is_empty() {
             return Ok(resolved);
         }
@@ -162,5 +223,46 @@ fn resolve_all(store: &Store, ledger: &Ledger, instance_id: i64) -> Result<usize
                 .map_err(|_| Error::Unavailable("the ledger's writer has ended".into()))??;
             resolved += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks every three seconds, for this many seconds, at one neighbour that beats until `last_beat_s`.
+    fn look(watch: &mut Watch, start: Instant, seconds: std::ops::Range<u64>, last_beat_s: u64) -> Vec<u64> {
+        let looks = seconds.step_by(3);
+        let found_dead = looks.filter(|second| {
+            let beat = i64::try_from((*second).min(last_beat_s)).expect("small");
+            let others = BTreeMap::from([(7, Some(beat))]);
+            watch.dead(&others, start + Duration::from_secs(*second)) == [7]
+        });
+        found_dead.collect()
+    }
+
+    #[test]
+    fn whoever_beats_is_alive_and_whoever_stops_is_dead_after_the_silence() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(look(&mut watch, start, 0..60, 60).is_empty());
+        assert_eq!(look(&mut watch, start, 60..90, 62).first(), Some(&78));
+    }
+
+    #[test]
+    fn the_silence_of_an_outage_is_no_death() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        assert!(look(&mut watch, start, 0..30, 30).is_empty());
+        // Away for half a minute, nobody could beat; at the first look the neighbour has not beaten again yet.
+        assert!(look(&mut watch, start, 60..63, 27).is_empty());
+        assert!(look(&mut watch, start, 63..90, 90).is_empty());
+    }
+
+    #[test]
+    fn holds_of_nobody_registered_are_swept_after_the_same_silence() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let unregistered = BTreeMap::from([(9, None)]);
+        let dead = |watch: &mut Watch, second| watch.dead(&unregistered, start + Duration::from_secs(second));
+        assert!((0..15).step_by(3).all(|second| dead(&mut watch, second).is_empty()));
+        assert_eq!(dead(&mut watch, 15), [9]);
     }
 }

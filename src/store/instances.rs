@@ -40,16 +40,12 @@ pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
     })
 }
 
-/// Those whose last heartbeat is at most `silence_ms_max` old.
+/// Every registered server with its last heartbeat, which others compare with the one they saw before.
 ///
 /// # Errors
 /// The engine's.
-pub fn alive(connection: &mut Connection, silence_ms_max: i64) -> Result<Vec<i64>, Error> {
-    let now_ms = connection.now_ms()?;
-    Ok(instances::table
-        .filter(instances::heartbeat_at_ms.ge(now_ms - silence_ms_max))
-        .select(instances::id)
-        .load(connection)?)
+pub fn heartbeats(connection: &mut Connection) -> Result<Vec<(i64, i64)>, Error> {
+    Ok(instances::table.select((instances::id, instances::heartbeat_at_ms)).load(connection)?)
 }
 
 /// Forgets a server.
