@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt
+.PHONY: help run test torture check fmt
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -11,6 +11,9 @@ run: ## a demo server on throw-away data
 test: ## install what tests need (Debian), then run them all
 	tests/setup.sh
 	tests/run.sh
+
+torture: ## kill servers, stop databases, race edits, at full length (20 minutes)
+	KEYHOUSE_TORTURE_CYCLES=200 tests/run.sh cargo test --locked --test torture -- --nocapture --test-threads=1
 
 check: ## formatting, lints, documentation
 	cargo fmt --check
