@@ -26,6 +26,7 @@ use keyhouse::store::audit::Actor;
 use keyhouse::store::{Connection, Store, grants, groups, models, users};
 use rand::RngExt;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
@@ -80,7 +81,19 @@ impl Bench {
             })
             .expect("seeded");
         let mut connection = database.url.connect().expect("connected");
+        if engine == Engine::Postgres {
+            // Millions of rows take longer than any statement may; whom they refer to is known to be there.
+            let unbounded = "SET statement_timeout = 0; SET session_replication_role = replica";
+            connection.batch_execute(unbounded).expect("set");
+        }
         connection.batch_execute(&fill(engine, user_id, offer.price.id, keys, charges)).expect("filled");
+        // What the filling left to be written must not be what the first commits wait for.
+        let write_out = match engine {
+            Engine::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
+            Engine::Postgres => "CHECKPOINT",
+        };
+        connection.batch_execute(write_out).expect("written out");
+        assert!(Command::new("sync").status().expect("sync runs").success());
         let instance = Instance::start(&store).expect("an instance starts");
         Self {
             instance,
@@ -140,7 +153,7 @@ fn fill(engine: Engine, user_id: i64, price_id: i64, keys: i64, charges: i64) ->
         Engine::Sqlite => format!(
             "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {n}) SELECT i FROM s"
         ),
-        Engine::Postgres => format!("SELECT generate_series(1, {n}) AS i"),
+        Engine::Postgres => format!("SELECT generate_series(1::bigint, {n}) AS i"),
     };
     let digest = match engine {
         Engine::Sqlite => "randomblob(32)",

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of a test's own, to be stopped, started and frozen.
 
 use crate::site::free_port;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Gone with this value.
@@ -9,17 +9,30 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     binaries: PathBuf,
     port: u16,
+    encrypted: bool,
 }
 
 impl Cluster {
     pub fn start() -> Self {
+        Self::new(false)
+    }
+
+    /// One that takes connections by TLS alone, as `localhost`, with a certificate that it signed itself.
+    pub fn start_encrypted() -> Self {
+        Self::new(true)
+    }
+
+    fn new(encrypted: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         if is_root() {
             // The server refuses to run as root.
             succeeds(Command::new("chown").arg("postgres").arg(folder.path()));
         }
-        let cluster = Self { folder, binaries: binaries(), port: free_port() };
+        let cluster = Self { folder, binaries: binaries(), port: free_port(), encrypted };
         cluster.run("initdb", &format!("-D '{}' -A trust -U postgres", cluster.data()));
+        if encrypted {
+            cluster.encrypt();
+        }
         cluster.begin();
         cluster
     }
@@ -29,13 +42,48 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The same, by the name in the certificate, with this certificate to be trusted.
+    pub fn verified_url(&self, trusted: &Path) -> String {
+        let trusted = trusted.display();
+        format!(
+            "postgres://postgres@localhost:{}/postgres?sslmode=verify-full&sslrootcert={trusted}",
+            self.port
+        )
+    }
+
+    /// Of an encrypted one.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("server.crt")
+    }
+
+    fn encrypt(&self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = self.folder.path().join("server.key");
+        std::fs::write(self.certificate(), made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        succeeds(Command::new("chmod").arg("600").arg(&key));
+        // World-readable, so that Keyhouse, another user perhaps, can read the certificate.
+        succeeds(Command::new("chmod").arg("755").arg(self.folder.path()));
+        if is_root() {
+            succeeds(Command::new("chown").arg("postgres").arg(&key));
+        }
+        let rules = self.folder.path().join("data/pg_hba.conf");
+        std::fs::write(rules, "hostssl all all all trust\n").expect("written");
+    }
+
     /// After a stop; returns when it takes connections.
     pub fn begin(&self) {
         // fsync off: the server is stopped here, not the machine.
+        let folder = self.folder.path().display();
+        let encryption = match self.encrypted {
+            true => {
+                format!("-c ssl=on -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key")
+            }
+            false => String::new(),
+        };
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            "{encryption} -p {} -c listen_addresses=localhost -c unix_socket_directories={folder} -c fsync=off",
             self.port,
-            self.folder.path().display()
         );
         let log = self.folder.path().join("log");
         self.run("pg_ctl", &format!("-D '{}' -o '{options}' -l '{}' -w start", self.data(), log.display()));

@@ -159,15 +159,16 @@ impl Gate {
 }
 
 /// A person with a browser at the first server.
-struct Editor {
+pub struct Editor {
     http: Client,
-    url: String,
+    /// Of the server they talk to; a cookie is good for every port of a host.
+    pub url: String,
     site_seed: crate::seed::Seed,
     key: SeededKey,
 }
 
 impl Editor {
-    fn sign_in(site: &Site, url: &str) -> Self {
+    pub fn sign_in(site: &Site, url: &str) -> Self {
         let seed = site.seed.clone();
         let hash =
             password::hash(&NewPassword::parse(PASSWORD, "ada").expect("good enough")).expect("hashed");
@@ -184,12 +185,24 @@ impl Editor {
         let key = seed.key(user_id.expect("a user"), &KeyDraft::default());
         let http = Client::builder().cookie_store(true).redirect(reqwest::redirect::Policy::none()).build();
         let editor = Self { http: http.expect("a client"), url: url.to_owned(), site_seed: seed, key };
-        let status = editor.post("/sign-in", &[("name", "ada"), ("password", PASSWORD)]);
-        assert_eq!(status, StatusCode::SEE_OTHER);
+        assert_eq!(editor.enter(), StatusCode::SEE_OTHER);
         editor
     }
 
-    fn post(&self, path: &str, fields: &[(&str, &str)]) -> StatusCode {
+    /// Sends the sign-in form.
+    pub fn enter(&self) -> StatusCode {
+        self.post("/sign-in", &[("name", "ada"), ("password", PASSWORD)])
+    }
+
+    pub fn user_id(&self) -> i64 {
+        self.key.user_id
+    }
+
+    pub fn get(&self, path: &str) -> StatusCode {
+        self.http.get(format!("{}{path}", self.url)).send().expect("the server answers").status()
+    }
+
+    pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> StatusCode {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(fields);
         let request = self.http.post(format!("{}{path}", self.url)).body(body.finish());

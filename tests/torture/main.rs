@@ -10,10 +10,12 @@ mod crashes;
 #[path = "../support/database.rs"]
 mod database;
 mod edits;
+mod encryption;
 mod neighbours;
 mod outages;
 #[path = "../support/seed.rs"]
 mod seed;
+mod sessions;
 mod site;
 mod starts;
 #[path = "../support/upstream.rs"]
