@@ -4,7 +4,7 @@ use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
 use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
-use crate::gateway;
+use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
 use crate::password::Hasher;
 use crate::request_id;
@@ -13,7 +13,7 @@ use crate::vault::Vault;
 use actix_htmx::HtmxMiddleware;
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, Resource, web};
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -52,11 +52,7 @@ fn routes(house: &House) -> impl FnOnce(&mut web::ServiceConfig) {
 fn gateway_routes(routes: &mut web::ServiceConfig) {
     let get_only = || web::to(gateway::only_get);
     routes
-        .service(
-            web::resource("/chat/completions")
-                .route(web::post().to(gateway::chat::completions))
-                .default_service(web::to(gateway::only_post)),
-        )
+        .service(metered(Endpoint::ChatCompletions))
         .service(
             web::resource("/models").route(web::get().to(gateway::models::list)).default_service(get_only()),
         )
@@ -66,6 +62,14 @@ fn gateway_routes(routes: &mut web::ServiceConfig) {
                 .default_service(get_only()),
         )
         .default_service(web::to(gateway::unknown_route));
+}
+
+/// A route whose calls are held, relayed and charged.
+fn metered(endpoint: Endpoint) -> Resource {
+    web::resource(endpoint.path())
+        .app_data(endpoint)
+        .route(web::post().to(gateway::call::answer))
+        .default_service(web::to(gateway::only_post))
 }
 
 /// The dashboard's files. No session: they are nobody's.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, StreamExt};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -102,15 +102,23 @@ impl Answer {
 }
 
 /// What is sent.
-pub struct Call<'a> {
+pub struct Call {
+    /// How.
+    pub method: Method,
     /// Where to; nothing of it comes from the caller.
     pub url: String,
-    /// The upstream's own.
-    pub secret: Option<&'a str>,
-    /// JSON.
-    pub body: String,
+    /// The upstream's own secret, and what else its dialect wants; nothing that the caller wrote unchecked.
+    pub headers: HeaderMap,
+    /// The body.
+    pub payload: Payload,
     /// Whether events are expected.
     pub stream: bool,
+}
+
+/// A body on its way to an upstream.
+pub enum Payload {
+    /// As JSON.
+    Json(String),
 }
 
 /// Pools connections to upstreams, for one worker thread.
@@ -168,7 +176,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none in time.
-    pub async fn send(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, call: Call) -> Result<Answer, UpstreamError> {
         let patience =
             if call.stream { self.timeouts.first_byte_stream } else { self.timeouts.first_byte_json };
         let request = request(call)?;
@@ -205,22 +213,18 @@ impl Client {
     }
 }
 
-fn request(call: Call<'_>) -> Result<Request<Full<Bytes>>, UpstreamError> {
+fn request(call: Call) -> Result<Request<Full<Bytes>>, UpstreamError> {
     let uri: Uri = call.url.parse().map_err(|_| UpstreamError::Unusable)?;
-    let mut request = Request::new(Full::new(Bytes::from(call.body)));
-    *request.method_mut() = Method::POST;
+    let Payload::Json(json) = call.payload;
+    let mut request = Request::new(Full::new(Bytes::from(json)));
+    *request.method_mut() = call.method;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
+    *headers = call.headers;
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if call.stream { "text/event-stream" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    if let Some(secret) = call.secret {
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| UpstreamError::Unusable)?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
-    }
     Ok(request)
 }
 

@@ -2,11 +2,13 @@
 //! key can afford, since loading a vocabulary takes tens of megabytes and counting a millisecond.
 
 use super::echo;
-use super::request::ChatRequest;
+use super::endpoint::Endpoint;
+use super::request::JsonRequest;
 use crate::domain::upstream::Dialect;
 use crate::store::models::Route;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
 use tiktoken_rs::{CoreBPE, cl100k_base_singleton, o200k_base_singleton};
 use tokio::sync::Semaphore;
@@ -31,16 +33,22 @@ enum Rule {
     Cl100k,
 }
 
-/// The input tokens of a request whichever of `routes` serves it, or `None` when nobody can know.
-pub async fn input_tokens(request: &ChatRequest<'_>, routes: &[Route]) -> Option<i64> {
-    let plain = request.body_bytes <= BODY_BYTES_MAX
-        && request.content.is_text()
+/// The messages of a request that has little more than them: what else it may have makes a count a guess.
+pub fn countable<'a>(request: &JsonRequest<'a>) -> Option<&'a str> {
+    let plain = request.wish.endpoint == Endpoint::ChatCompletions
+        && request.wish.body_bytes <= BODY_BYTES_MAX
+        && request.wish.content.is_text()
         && !["tools", "functions", "response_format", "audio", "prediction"]
             .iter()
-            .any(|name| request.has(name));
-    let mut rules = routes.iter().map(rule_of).collect::<Option<Vec<_>>>().filter(|_| plain)?;
+            .any(|name| request.get(name).is_some());
+    request.get("messages").filter(|_| plain).map(RawValue::get)
+}
+
+/// The input tokens of messages whichever of `routes` serves it, or `None` when nobody can know.
+pub async fn input_tokens(messages: &str, routes: &[Route]) -> Option<i64> {
+    let mut rules = routes.iter().map(rule_of).collect::<Option<Vec<_>>>()?;
     rules.dedup();
-    let messages = request.messages().to_owned();
+    let messages = messages.to_owned();
     let _permit = COUNTING.acquire().await.ok()?;
     tokio::task::spawn_blocking(move || {
         rules.into_iter().map(|rule| count(rule, &messages)).collect::<Option<Vec<_>>>()?.into_iter().max()

@@ -4,7 +4,8 @@
 //! Its tokens are honest by a rule of its own: a token is a run of letters and digits with the white space before
 //! it, or one other character. No text has more tokens than bytes.
 
-use super::client::{Answer, UpstreamError};
+use super::client::{Answer, Payload, UpstreamError};
+use super::endpoint::Endpoint;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http::StatusCode;
@@ -78,11 +79,12 @@ pub fn input_tokens(messages: &str) -> Option<i64> {
     Some(messages.iter().map(Message::input_tokens).sum())
 }
 
-/// Answers a chat request, `pace` apart from chunk to chunk.
+/// Answers a request, `pace` apart from chunk to chunk.
 ///
 /// # Errors
 /// Never in practice; in the type of every upstream's answer.
-pub async fn answer(body: &str, pace: Duration) -> Result<Answer, UpstreamError> {
+pub async fn answer(endpoint: Endpoint, payload: &Payload, pace: Duration) -> Result<Answer, UpstreamError> {
+    let (Endpoint::ChatCompletions, Payload::Json(body)) = (endpoint, payload);
     let request: Request = match serde_json::from_str(body) {
         Ok(request) => request,
         Err(error) => return Ok(refusal(&error)),

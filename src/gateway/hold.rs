@@ -5,7 +5,7 @@ use super::authenticate;
 use super::count;
 use super::error::GatewayError;
 use super::quote::{Funds, Quote, Terms};
-use super::request::ChatRequest;
+use super::request::Wish;
 use super::settle::OpenCall;
 use crate::domain::models::ModelName;
 use crate::domain::price::Multiplier;
@@ -57,7 +57,7 @@ pub async fn admit_key(store: &Store, asking: &Asking) -> Result<(), GatewayErro
     admit::admit_key(&looked.snapshot, looked.caller(asking))
 }
 
-/// Holds the most that `request` can cost.
+/// Holds the most that `wish` can cost; `countable` are messages that somebody may know how to count.
 ///
 /// # Errors
 /// Every refusal of the table; the database's and the ledger's absence.
@@ -65,18 +65,19 @@ pub async fn hold(
     store: &Store,
     ledger: &Ledger,
     asking: &Asking,
-    request: &ChatRequest<'_>,
+    wish: &Wish,
+    countable: Option<&str>,
 ) -> Result<Held, GatewayError> {
     let mut refused = GatewayError::Busy;
     for _ in 0..DECISIONS_MAX {
-        let looked = look_up(store, asking, Some(&request.model)).await?;
-        admit::admit_call(&looked.snapshot, looked.caller(asking), &request.model)?;
+        let looked = look_up(store, asking, Some(&wish.model)).await?;
+        admit::admit_call(&looked.snapshot, looked.caller(asking), &wish.model)?;
         let Looked { snapshot, offer, .. } = looked;
         let offer = offer.ok_or(GatewayError::ModelNotFound)?;
         if offer.routes.is_empty() {
             return Err(GatewayError::UpstreamUnavailable);
         }
-        let (quote, input_estimate) = quote(request, &snapshot, &offer).await?;
+        let (quote, input_estimate) = quote(wish, countable, &snapshot, &offer).await?;
         match ledger.hold(hold_request(asking.charge_id, &snapshot, &offer, &quote)).await {
             Ok(hold) => {
                 let multiplier = snapshot.group.multiplier();
@@ -126,7 +127,8 @@ fn find_offer(connection: &mut Connection, model: &str) -> Result<Option<Offer>,
 /// By the cheap bound; by an exact count where that does not fit and somebody knows how to count. Also gives what
 /// the input is taken for if the upstream does not say.
 async fn quote(
-    request: &ChatRequest<'_>,
+    wish: &Wish,
+    countable: Option<&str>,
     snapshot: &KeySnapshot,
     offer: &Offer,
 ) -> Result<(Quote, i64), GatewayError> {
@@ -134,17 +136,21 @@ async fn quote(
         price: offer.price.price(),
         multiplier: snapshot.group.multiplier(),
         output_max: offer.model.max_output_tokens,
-        asked_max: request.max_tokens,
-        answers: request.answers,
+        asked_max: wish.max_tokens,
+        answers: wish.answers,
     };
     let funds = Funds::of(snapshot);
-    let bound = request.content.tokens_max(request.body_bytes);
-    let estimate = request.content.tokens_estimated(request.body_bytes).min(bound);
+    let bound = wish.content.tokens_max(wish.body_bytes);
+    let estimate = wish.content.tokens_estimated(wish.body_bytes).min(bound);
     let cheap = terms.quote(bound, funds);
     if matches!(&cheap, Ok(quote) if !quote.cut) {
         return cheap.map(|quote| (quote, estimate));
     }
-    match count::input_tokens(request, &offer.routes).await {
+    let exact = match countable {
+        Some(messages) => count::input_tokens(messages, &offer.routes).await,
+        None => None,
+    };
+    match exact {
         Some(exact) if exact < bound => terms.quote(exact, funds).map(|quote| (quote, exact)),
         _ => cheap.map(|quote| (quote, estimate)),
     }

@@ -1,17 +1,19 @@
 //! `/v1`: authenticate → admit → hold → relay → meter → settle, and the error bodies that SDKs understand.
-//! A file per step; `chat` and `models` are the routes.
+//! A file per step; `call` is the way of every metered route, `endpoint` what differs between them.
 
 mod admit;
 mod authenticate;
 mod body;
 mod breaker;
-pub mod chat;
+pub mod call;
 mod client;
 mod content;
 mod count;
 mod echo;
+mod endpoint;
 pub mod error;
 mod hold;
+mod json;
 mod meter;
 pub mod models;
 mod quote;
@@ -22,6 +24,7 @@ mod sse;
 mod stream;
 
 pub use client::Timeouts;
+pub use endpoint::Endpoint;
 
 use actix_web::HttpResponse;
 use breaker::Breakers;

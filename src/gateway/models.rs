@@ -4,7 +4,7 @@
 use super::admit::{self, Caller};
 use super::error::GatewayError;
 use super::hold::Asking;
-use super::{authenticate, chat};
+use super::{authenticate, call};
 use crate::config::Reach;
 use crate::store::Store;
 use crate::store::keys::KeySnapshot;
@@ -42,7 +42,7 @@ pub async fn list(
     store: web::Data<Store>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, GatewayError> {
-    let (snapshot, models) = look_up(&store, &chat::asking(&request, &reach)?).await?;
+    let (snapshot, models) = look_up(&store, &call::asking(&request, &reach)?).await?;
     let allowed = snapshot.key.models()?;
     let data = models.into_iter().filter(|model| allowed.allows(&model.name)).map(Listed::from).collect();
     Ok(HttpResponse::Ok().json(List { object: "list", data }))
@@ -58,7 +58,7 @@ pub async fn show(
     store: web::Data<Store>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, GatewayError> {
-    let (snapshot, models) = look_up(&store, &chat::asking(&request, &reach)?).await?;
+    let (snapshot, models) = look_up(&store, &call::asking(&request, &reach)?).await?;
     admit::admit_model(&snapshot, &id)?;
     let found = models.into_iter().find(|model| model.name == *id).ok_or(GatewayError::ModelNotFound)?;
     Ok(HttpResponse::Ok().json(Listed::from(found)))

@@ -2,14 +2,17 @@
 //! answer is on its way there is no second try.
 
 use super::breaker::Breakers;
-use super::client::{Answer, Call, Client, UpstreamError};
+use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
+use super::endpoint::Endpoint;
 use super::error::{GatewayError, error_body};
 use super::settle::OpenCall;
 use crate::domain::upstream::Dialect;
 use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
+use http::Method;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
@@ -24,6 +27,22 @@ pub struct Relay<'a> {
     pub breakers: &'a Breakers,
     /// Opens the upstreams' secrets.
     pub vault: &'a Vault,
+}
+
+/// What is asked of whichever upstream is picked.
+pub struct Errand<'a> {
+    /// How.
+    pub method: Method,
+    /// Which route.
+    pub endpoint: Endpoint,
+    /// Behind the upstream's base URL.
+    pub path: &'a str,
+    /// What the route's dialect takes over from the caller, checked.
+    pub headers: HeaderMap,
+    /// Whether events are expected.
+    pub stream: bool,
+    /// The body, given the upstream's name for the model.
+    pub payload_for: &'a dyn Fn(&str) -> Payload,
 }
 
 /// What came of a call.
@@ -60,15 +79,14 @@ impl Relay<'_> {
     pub async fn call(
         &self,
         routes: Vec<Route>,
-        stream: bool,
-        body_for: impl Fn(&str) -> String,
+        errand: &Errand<'_>,
         open: &mut OpenCall,
     ) -> Result<Relayed, GatewayError> {
         let mut last_refusal = None;
         for route in in_order(routes, &mut rand::rng()) {
             let Some(attempt) = self.breakers.admit(route.upstream.id) else { continue };
             open.contacting(route.upstream.id);
-            let tried = self.try_one(&route, stream, body_for(&route.upstream_model)).await;
+            let tried = self.try_one(&route, errand).await;
             match tried {
                 Ok(Try::Answer(answer)) => {
                     attempt.succeeded();
@@ -95,17 +113,24 @@ impl Relay<'_> {
         last_refusal.map(Relayed::Refusal).ok_or(GatewayError::UpstreamUnavailable)
     }
 
-    async fn try_one(&self, route: &Route, stream: bool, body: String) -> Result<Try, UpstreamError> {
+    async fn try_one(&self, route: &Route, errand: &Errand<'_>) -> Result<Try, UpstreamError> {
         let upstream = &route.upstream;
         let secret = self.secret(route)?;
+        let payload = (errand.payload_for)(&route.upstream_model);
         let answer = match Dialect::parse(&upstream.dialect) {
             Ok(Dialect::Echo) => {
                 let pace = Duration::from_millis(u64::try_from(upstream.pace_ms).unwrap_or(0));
-                echo::answer(&body, pace).await?
+                echo::answer(errand.endpoint, &payload, pace).await?
             }
-            Ok(Dialect::OpenAi) => {
-                let url = format!("{}/chat/completions", upstream.base_url);
-                self.client.send(Call { url, secret: secret.as_deref(), body, stream }).await?
+            Ok(dialect) => {
+                let call = Call {
+                    method: errand.method.clone(),
+                    url: format!("{}{}", upstream.base_url, errand.path),
+                    headers: headers(dialect, secret.as_deref(), &errand.headers)?,
+                    payload,
+                    stream: errand.stream,
+                };
+                self.client.send(call).await?
             }
             Err(_) => return Err(UpstreamError::Unusable),
         };
@@ -137,6 +162,24 @@ impl Relay<'_> {
             UpstreamError::Unusable
         })
     }
+}
+
+/// What an upstream of a dialect is sent: its own secret where it looks for one, and nothing else but what was checked.
+fn headers(
+    dialect: Dialect,
+    secret: Option<&str>,
+    taken_over: &HeaderMap,
+) -> Result<HeaderMap, UpstreamError> {
+    let mut headers = taken_over.clone();
+    if let Some(secret) = secret {
+        let (name, value) = match dialect {
+            Dialect::OpenAi | Dialect::Echo => (AUTHORIZATION, format!("Bearer {secret}")),
+        };
+        let mut value = HeaderValue::try_from(value).map_err(|_| UpstreamError::Unusable)?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 /// By priority; among equals at random, by weight.

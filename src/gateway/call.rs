@@ -1,12 +1,13 @@
-//! `POST /v1/chat/completions`: the whole way of a call.
+//! The whole way of a metered call, whichever its route.
 
-use super::client::Answer;
+use super::client::{Answer, Payload};
+use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::hold::{self, Asking, Held};
-use super::relay::{Refusal, Relay, Relayed};
-use super::request::ChatRequest;
+use super::relay::{Errand, Refusal, Relay, Relayed};
+use super::request::JsonRequest;
 use super::settle::OpenCall;
-use super::{Gateway, authenticate, body, stream};
+use super::{Gateway, authenticate, body, count, stream};
 use crate::config::Reach;
 use crate::domain::credits::Credits;
 use crate::ledger::{Ledger, Outcome};
@@ -16,15 +17,16 @@ use crate::vault::Vault;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use http::{HeaderMap, Method};
 
 /// Largest JSON answer that is read from an upstream.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Answers a chat request, whole or as events.
+/// Answers a call of the route it is registered for, whole or as events.
 ///
 /// # Errors
 /// The error table of `/v1`.
-pub async fn completions(
+pub async fn answer(
     request: HttpRequest,
     payload: web::Payload,
     gateway: web::Data<Gateway>,
@@ -33,22 +35,32 @@ pub async fn completions(
     vault: web::Data<Vault>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, GatewayError> {
+    let endpoint = *request.app_data::<Endpoint>().ok_or(GatewayError::Internal)?;
     let asking = asking(&request, &reach)?;
     if body::is_large(&request) {
         hold::admit_key(&store, &asking).await?;
     }
     let body = body::read(&request, payload).await?;
-    let chat = match ChatRequest::parse(&body) {
-        Ok(chat) => chat,
+    let json = match JsonRequest::parse(endpoint, &body) {
+        Ok(json) => json,
         // Only a key that may be used learns what is wrong with its request.
         Err(error) => return hold::admit_key(&store, &asking).await.and(Err(error)),
     };
-    let Held { mut open, routes, imposed_max } = hold::hold(&store, &ledger, &asking, &chat).await?;
+    let wish = &json.wish;
+    let held = hold::hold(&store, &ledger, &asking, wish, count::countable(&json)).await?;
+    let Held { mut open, routes, imposed_max } = held;
     let relay = Relay { client: &gateway.client, breakers: &gateway.breakers, vault: &vault };
-    let body_for = |upstream_model: &str| chat.for_upstream(upstream_model, imposed_max);
-    let relayed = relay.call(routes, chat.stream, body_for, &mut open).await;
+    let errand = Errand {
+        method: Method::POST,
+        endpoint,
+        path: endpoint.path(),
+        headers: HeaderMap::new(),
+        stream: wish.stream,
+        payload_for: &|upstream_model| Payload::Json(json.for_upstream(upstream_model, imposed_max)),
+    };
+    let relayed = relay.call(routes, &errand, &mut open).await;
     match relayed {
-        Ok(Relayed::Answer(answer)) if answer.is_events() => Ok(events(answer, open, chat.include_usage)),
+        Ok(Relayed::Answer(answer)) if answer.is_events() => Ok(events(answer, open, wish.show_usage)),
         Ok(Relayed::Answer(answer)) => whole(answer, open).await,
         Ok(Relayed::Refusal(refusal)) => {
             open.release().await;

@@ -1,0 +1,148 @@
+//! A JSON object in its own order, its values unread, and the few kinds of values that Keyhouse reads from one.
+
+use super::error::GatewayError;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// Names and values as they were written.
+#[derive(Debug)]
+pub struct Object<'a>(pub Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// Says where the JSON breaks.
+    pub fn parse(body: &'a [u8]) -> Result<Self, GatewayError> {
+        serde_json::from_slice(body).map_err(|error| malformed(&error))
+    }
+
+    /// The value of a name; null is as if it were not given.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+        found.filter(|value| value.get() != "null")
+    }
+
+    /// Refuses two of one name among those that are acted upon, and other spellings of them.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn refuse_doubles(&self, acted_upon: &'static [&'static str]) -> Result<(), GatewayError> {
+        for &name in acted_upon {
+            let mut same = self.0.iter().filter(|(key, _)| folded(key) == folded(name));
+            match (same.next(), same.next()) {
+                (Some(_), Some(_)) => {
+                    return Err(GatewayError::field(name, format!("`{name}` is given twice. Give it once.")));
+                }
+                (Some((key, _)), None) if key != name => {
+                    return Err(GatewayError::field(name, format!("Write `{name}` in lower case.")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A field that is true or false, and false when it is not given.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn boolean(&self, name: &'static str) -> Result<bool, GatewayError> {
+        Ok(self.switch(name)?.unwrap_or(false))
+    }
+
+    /// A field that is true or false, if it is given.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn switch(&self, name: &'static str) -> Result<Option<bool>, GatewayError> {
+        match self.get(name).map(RawValue::get) {
+            None => Ok(None),
+            Some("false") => Ok(Some(false)),
+            Some("true") => Ok(Some(true)),
+            Some(_) => Err(GatewayError::field(name, format!("`{name}` must be true or false."))),
+        }
+    }
+
+    /// A whole number between 1 and `max`, if it is given.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn integer(&self, name: &'static str, max: i64) -> Result<Option<i64>, GatewayError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        // Digits only: 1e3 and 5.0 are integers to some parsers and not to others.
+        let parsed = value.get().parse::<i64>().ok().filter(|number| (1..=max).contains(number));
+        parsed.map(Some).ok_or_else(|| {
+            GatewayError::field(name, format!("`{name}` must be a whole number between 1 and {max}."))
+        })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    fields.push(entry);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Fields).map(Self)
+    }
+}
+
+/// Writes an object, field by field.
+pub struct Writer(String);
+
+impl Writer {
+    /// With room for about so much.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(String::with_capacity(bytes))
+    }
+
+    /// Adds a field whose value is JSON already.
+    pub fn put(&mut self, name: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push_str(&quoted(name));
+        self.0.push(':');
+        self.0.push_str(value);
+    }
+
+    /// The object.
+    pub fn finish(mut self) -> String {
+        if self.0.is_empty() {
+            self.0.push('{');
+        }
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// A text as JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Says where a body cannot be read on.
+pub fn malformed(error: &serde_json::Error) -> GatewayError {
+    // serde's message may quote the input after the position; only the position is ours to tell.
+    let what = if error.is_eof() { "ends too early" } else { "is not a JSON object that can be read" };
+    GatewayError::Malformed(
+        format!("The body {what}, at line {} column {}.", error.line(), error.column()).into(),
+    )
+}
+
+/// Names that Go's `encoding/json` takes for one, it being lax about case (ſ and K, the Kelvin sign, included).
+pub fn folded(name: &str) -> String {
+    if name.is_ascii() { name.to_ascii_uppercase() } else { name.to_lowercase().to_uppercase() }
+}
