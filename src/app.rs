@@ -6,6 +6,7 @@ use crate::dashboard::throttle::Throttle;
 use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
+use crate::metrics::{self, Metrics};
 use crate::password::Hasher;
 use crate::request_id;
 use crate::store::Store;
@@ -13,7 +14,7 @@ use crate::vault::Vault;
 use actix_htmx::HtmxMiddleware;
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, Resource, web};
+use actix_web::{App, HttpResponse, HttpServer, web};
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -38,21 +39,22 @@ pub struct House {
 }
 
 /// Every URL. Handlers live with the page or route they serve.
-fn routes(house: &House) -> impl FnOnce(&mut web::ServiceConfig) {
+fn routes(house: &House, gateway: &gateway::Shared) -> impl FnOnce(&mut web::ServiceConfig) {
     |routes| {
         routes
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
-            .service(web::scope("/v1").configure(gateway_routes))
+            .route("/metrics", web::get().to(metrics::show))
+            .service(web::scope("/v1").configure(|routes| gateway_routes(routes, gateway)))
             .service(files())
             .service(dashboard(house));
     }
 }
 
-fn gateway_routes(routes: &mut web::ServiceConfig) {
+fn gateway_routes(routes: &mut web::ServiceConfig, gateway: &gateway::Shared) {
     let get_only = || web::to(gateway::only_get);
     routes
-        .service(metered(Endpoint::ChatCompletions))
+        .service(metered(Endpoint::ChatCompletions, gateway))
         .service(
             web::resource("/models").route(web::get().to(gateway::models::list)).default_service(get_only()),
         )
@@ -64,10 +66,13 @@ fn gateway_routes(routes: &mut web::ServiceConfig) {
         .default_service(web::to(gateway::unknown_route));
 }
 
-/// A route whose calls are held, relayed and charged.
-fn metered(endpoint: Endpoint) -> Resource {
+/// A route whose calls are held, relayed, charged and counted.
+fn metered(endpoint: Endpoint, gateway: &gateway::Shared) -> impl HttpServiceFactory + use<> {
+    let figures = gateway.figures.of(endpoint);
     web::resource(endpoint.path())
         .app_data(endpoint)
+        .app_data(figures.clone())
+        .wrap(from_fn(move |request, next| figures.clone().count(request, next)))
         .route(web::post().to(gateway::call::answer))
         .default_service(web::to(gateway::only_post))
 }
@@ -144,6 +149,12 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     // Made once: all workers count the same attempts.
     let throttle = web::Data::new(Throttle::default());
     let gateway = gateway::Shared::new(house.upstream_timeouts);
+    let metrics = web::Data::new(Metrics::new(|registry| {
+        gateway.figures.register(registry);
+        house.ledger.figures().register(registry);
+        let waits = "How long work waited for a pooled connection to the database";
+        registry.register("database_wait_seconds", waits, house.store.waits().clone());
+    }));
     HttpServer::new(move || {
         App::new()
             .wrap(from_fn(request_id::assign))
@@ -155,7 +166,8 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             .app_data(web::Data::new(house.hasher.clone()))
             .app_data(throttle.clone())
             .app_data(web::Data::new(gateway.for_worker()))
-            .configure(routes(&house))
+            .app_data(metrics.clone())
+            .configure(routes(&house, &gateway))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     // A caller who leaves a silent stream is noticed at once instead of after seconds.

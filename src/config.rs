@@ -2,6 +2,7 @@
 //! Flags and the environment are the command line's; it takes what this file says as defaults.
 
 use crate::domain::Invalid;
+use actix_web::http::header::HeaderMap;
 use ipnetwork::IpNetwork;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,14 +29,33 @@ impl Reach {
         self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 
+    /// Whether a request comes from this machine or a private network; see
+    /// [`crate::domain::network::is_near`].
+    pub fn is_near(&self, request: &actix_web::HttpRequest) -> bool {
+        let Some(peer) = request.peer_addr() else { return false };
+        let headers = request.headers();
+        let hidden = ["forwarded", "via", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"];
+        let forwarded_for = forwarded_for(headers);
+        // A proxy that says it is one, and not for whom it asks, tells nothing.
+        if forwarded_for.is_none() && hidden.iter().any(|name| headers.contains_key(*name)) {
+            return false;
+        }
+        crate::domain::network::is_near(peer.ip(), forwarded_for.as_deref(), &self.trusted_proxies)
+    }
+
     /// The caller's address; see [`crate::domain::network::client_address`].
     pub fn client_address(&self, request: &actix_web::HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address: SocketAddr| address.ip());
-        // Several lines of the header are one list; the last line is what the nearest proxy wrote.
-        let forwarded: Vec<&str> =
-            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
-        crate::domain::network::client_address(peer, Some(&forwarded.join(",")), &self.trusted_proxies)
+        let forwarded_for = forwarded_for(request.headers());
+        crate::domain::network::client_address(peer, forwarded_for.as_deref(), &self.trusted_proxies)
     }
+}
+
+/// Several lines of the header are one list; the last line is what the nearest proxy wrote.
+fn forwarded_for(headers: &HeaderMap) -> Option<String> {
+    let mut lines = headers.get_all("x-forwarded-for").peekable();
+    lines.peek()?;
+    Some(lines.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(","))
 }
 
 /// Checks where people reach this server: `https://keys.example.com`, nothing behind the host and port.

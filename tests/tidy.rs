@@ -12,11 +12,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
     ("config", &["domain"]),
+    ("metrics", &["config"]),
     ("error", &["domain"]),
     ("password", &["domain", "error"]),
     ("vault", &["domain", "error"]),
-    ("store", &["clock", "domain", "error"]),
-    ("ledger", &["clock", "domain", "error", "store"]),
+    ("store", &["clock", "domain", "error", "metrics"]),
+    ("ledger", &["clock", "domain", "error", "metrics", "store"]),
 ];
 
 /// Those that serve do not see each other, nor what assembles them.
@@ -36,6 +37,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("hyper", &["src/gateway/client.rs"]),
     ("hyper_util", &["src/gateway/client.rs"]),
     ("hyper_rustls", &["src/gateway/client.rs"]),
+    ("prometheus_client", &["src/metrics.rs"]),
     ("chacha20poly1305", &["src/vault.rs"]),
     ("argon2", &["src/password.rs"]),
     ("clap", &["src/cli/"]),

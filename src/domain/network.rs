@@ -116,6 +116,24 @@ pub fn client_address(peer: IpAddr, forwarded_for: Option<&str>, trusted_proxies
     address
 }
 
+/// Whether a request comes from this machine or a private network: by its peer; or, if it was forwarded, by what a
+/// trusted proxy says of it, every hop of which must be an address.
+pub fn is_near(peer: IpAddr, forwarded_for: Option<&str>, trusted_proxies: &[IpNetwork]) -> bool {
+    let Some(hops) = forwarded_for else { return is_local(peer) };
+    let plausible = hops.split(',').all(|hop| parse_hop(hop.trim()).is_some());
+    contains(trusted_proxies, peer)
+        && plausible
+        && is_local(client_address(peer, forwarded_for, trusted_proxies))
+}
+
+/// Loopback, private, unique local or link-local.
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
 /// Some proxies write `1.2.3.4:567` or `[2001:db8::1]:567`.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     hop.parse::<IpAddr>()
@@ -158,6 +176,26 @@ mod tests {
         }
         let many: String = (0..10_000).map(|n| format!("10.{}.{}.1\n", n / 256, n % 256)).collect();
         assert!(IpAllowlist::parse(&many).is_err());
+    }
+
+    #[test]
+    fn who_is_near_is_decided_by_the_peer_or_a_trusted_proxy() {
+        let trusted = [parse_cidr("10.0.0.1").expect("valid")];
+        let near = |peer, forwarded| is_near(ip(peer), forwarded, &trusted);
+        for peer in
+            ["127.0.0.1", "::1", "10.9.9.9", "192.168.1.2", "172.16.0.1", "fd00::1", "::ffff:127.0.0.1"]
+        {
+            assert!(near(peer, None), "{peer}");
+        }
+        for peer in ["203.0.113.1", "2001:db8::1", "172.32.0.1", "100.64.0.1", "0.0.0.0"] {
+            assert!(!near(peer, None), "{peer}");
+        }
+        assert!(near("10.0.0.1", Some("192.168.1.2")));
+        assert!(near("10.0.0.1", Some("203.0.113.9, 192.168.1.2")));
+        for forwarded in ["203.0.113.9", "192.168.1.2, 203.0.113.9", "", "unknown", "unknown, 10.0.0.1"] {
+            assert!(!near("10.0.0.1", Some(forwarded)), "{forwarded}");
+        }
+        assert!(!near("127.0.0.1", Some("127.0.0.1")), "a proxy that is not trusted");
     }
 
     #[test]

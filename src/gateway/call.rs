@@ -3,6 +3,7 @@
 use super::client::{Answer, Payload};
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
+use super::figures::RouteFigures;
 use super::hold::{self, Asking, Held};
 use super::relay::{Errand, Refusal, Relay, Relayed};
 use super::request::JsonRequest;
@@ -49,6 +50,9 @@ pub async fn answer(
     let wish = &json.wish;
     let held = hold::hold(&store, &ledger, &asking, wish, count::countable(&json)).await?;
     let Held { mut open, routes, imposed_max } = held;
+    if let Some(figures) = request.app_data::<RouteFigures>() {
+        open.counted_in(figures.clone());
+    }
     let relay = Relay { client: &gateway.client, breakers: &gateway.breakers, vault: &vault };
     let errand = Errand {
         method: Method::POST,
@@ -112,6 +116,7 @@ async fn spoiled(mut open: OpenCall, what: &'static str) -> GatewayError {
 fn events(answer: Answer, mut open: OpenCall, show_usage: bool) -> HttpResponse {
     let status = StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::OK);
     open.answering(status);
+    open.streaming();
     HttpResponse::build(status)
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-cache"))

@@ -12,6 +12,7 @@ mod count;
 mod echo;
 mod endpoint;
 pub mod error;
+mod figures;
 mod hold;
 mod json;
 mod meter;
@@ -30,6 +31,7 @@ use actix_web::HttpResponse;
 use breaker::Breakers;
 use client::{Client, Connectors};
 use error::GatewayError;
+use figures::Figures;
 
 /// What the workers share.
 #[derive(Clone)]
@@ -37,12 +39,19 @@ pub struct Shared {
     connectors: Connectors,
     breakers: Breakers,
     timeouts: Timeouts,
+    /// What calls come to.
+    pub figures: Figures,
 }
 
 impl Shared {
     /// Reads the system's certificates; no upstream is contacted yet.
     pub fn new(timeouts: Timeouts) -> Self {
-        Self { connectors: Connectors::load(), breakers: Breakers::default(), timeouts }
+        Self {
+            connectors: Connectors::load(),
+            breakers: Breakers::default(),
+            timeouts,
+            figures: Figures::default(),
+        }
     }
 
     /// For one worker: connections of its own, circuit breakers of all.

@@ -1,6 +1,7 @@
 //! The open call: what is held, what was used so far, and the promise that its charge is resolved exactly once,
 //! however the call ends. Dropped, it settles for what was produced, since then its caller has left.
 
+use super::figures::{RouteFigures, StreamFigure};
 use super::meter::Meter;
 use super::quote::Quote;
 use crate::domain::price::{Multiplier, Price};
@@ -20,6 +21,8 @@ pub struct OpenCall {
     upstream_id: Option<i64>,
     status: Option<u16>,
     first_byte_ms: Option<i64>,
+    figures: Option<RouteFigures>,
+    stream: Option<StreamFigure>,
 }
 
 impl OpenCall {
@@ -40,7 +43,19 @@ impl OpenCall {
             upstream_id: None,
             status: None,
             first_byte_ms: None,
+            figures: None,
+            stream: None,
         }
+    }
+
+    /// Counts this call among those of its route.
+    pub fn counted_in(&mut self, figures: RouteFigures) {
+        self.figures = Some(figures);
+    }
+
+    /// Notes that the answer leaves as a stream, open as long as this call.
+    pub fn streaming(&mut self) {
+        self.stream = self.figures.as_ref().map(RouteFigures::stream);
     }
 
     /// Notes that an upstream is about to be contacted: from here on, leaving costs the input.
@@ -55,7 +70,11 @@ impl OpenCall {
 
     /// Notes that the answer begins to come.
     pub fn first_byte(&mut self) {
-        self.first_byte_ms = i64::try_from(self.started.elapsed().as_millis()).ok();
+        let after = self.started.elapsed();
+        self.first_byte_ms = i64::try_from(after.as_millis()).ok();
+        if let Some(figures) = &self.figures {
+            figures.first_byte(after);
+        }
     }
 
     /// Notes that the caller is answered with `status` from here on, and so pays for what is produced.
@@ -128,6 +147,9 @@ impl Drop for OpenCall {
     /// The caller has left. Before an upstream was contacted that costs nothing, before it answered the input, and
     /// afterwards what was produced.
     fn drop(&mut self) {
+        if let Some(figures) = &self.figures {
+            figures.ended(self.started.elapsed());
+        }
         let Some(hold) = self.hold.take() else { return };
         let resolution = match (self.upstream_id, self.status) {
             (None, _) => Resolution { outcome: Outcome::HungUp, ..Resolution::release(hold.charge_id()) },

@@ -2,6 +2,7 @@
 //! `decide` is pure and the same for both engines, `writer` commits, `recovery` resolves what a crash left open.
 
 pub mod decide;
+mod figures;
 mod ids;
 mod recovery;
 mod rows;
@@ -12,6 +13,7 @@ pub use decide::{Amount, HoldRequest, Outcome, Refusal, Resolution, Resolved};
 pub use recovery::Instance;
 
 use crate::error::Error;
+use figures::Figures;
 use ids::ChargeIds;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -42,6 +44,7 @@ struct Queue {
     sender: mpsc::Sender<Command>,
     waiting_holds: AtomicUsize,
     ids: ChargeIds,
+    figures: Figures,
 }
 
 /// What the writer is asked to do, and whom it answers.
@@ -64,6 +67,11 @@ impl Ledger {
     /// A charge id that no other call of any instance gets; also the request id of the call.
     pub fn next_charge_id(&self) -> i64 {
         self.0.ids.next(crate::clock::now_ms())
+    }
+
+    /// What it counts of itself.
+    pub fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// Holds credits for a call: durable when this returns, and only then may an upstream be contacted.
@@ -97,7 +105,9 @@ impl Ledger {
 
     /// A dead writer drops the answer's other end, which the caller reads as "unavailable".
     fn send(&self, command: Command) {
+        self.0.figures.waiting.inc();
         if self.0.sender.send(command).is_err() {
+            self.0.figures.waiting.dec();
             tracing::error!("the ledger's writer has ended");
         }
     }

@@ -1,5 +1,6 @@
 //! Instances: registering, heartbeats, and resolving what a dead one left held.
 
+use super::figures::Figures;
 use super::ids::ChargeIds;
 use super::{Command, Ledger, Queue, Resolution, writer};
 use crate::error::Error;
@@ -47,10 +48,16 @@ impl Instance {
         };
         let id = store.with(instances::register)?;
         let (sender, commands) = mpsc::channel();
-        let queue = Arc::new(Queue { sender, waiting_holds: AtomicUsize::new(0), ids: ChargeIds::new(id) });
+        let figures = Figures::default();
+        let queue = Arc::new(Queue {
+            sender,
+            waiting_holds: AtomicUsize::new(0),
+            ids: ChargeIds::new(id),
+            figures: figures.clone(),
+        });
         let started = |error: std::io::Error| Error::Internal(format!("cannot start a thread: {error}"));
-        let writer =
-            writer::start(store.url().clone(), id, commands, Arc::downgrade(&queue)).map_err(started)?;
+        let writer = writer::start(store.url().clone(), id, commands, Arc::downgrade(&queue), figures)
+            .map_err(started)?;
         let mut heart = Heart {
             id,
             url: store.url().clone(),

@@ -2,6 +2,7 @@
 //! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold.
 
 use super::decide::{HoldRequest, Resolution, Resolved};
+use super::figures::Figures;
 use super::rows::{Answers, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
@@ -9,7 +10,7 @@ use crate::store::{Connection, DatabaseUrl};
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most commands of one transaction: enough to share a disk flush among, few enough to answer soon.
@@ -26,11 +27,13 @@ pub(super) fn start(
     instance_id: i64,
     commands: Receiver<Command>,
     queue: Weak<Queue>,
+    figures: Figures,
 ) -> std::io::Result<JoinHandle<()>> {
     let writer = Writer {
         url,
         instance_id,
         queue,
+        figures,
         connection: None,
         last_backend: None,
         unsettled: Vec::new(),
@@ -44,6 +47,7 @@ struct Writer {
     instance_id: i64,
     /// To give each hold the handle it is resolved through.
     queue: Weak<Queue>,
+    figures: Figures,
     connection: Option<Connection>,
     /// Of the last PostgreSQL connection, until its end is certain.
     last_backend: Option<i32>,
@@ -152,6 +156,7 @@ impl Writer {
     }
 
     fn take(&mut self, command: Command, batch: &mut Batch) {
+        self.figures.waiting.dec();
         match command {
             // A caller who gave up waiting gets no hold.
             Command::Hold(_, answer) if answer.is_closed() => {}
@@ -195,7 +200,9 @@ impl Writer {
     }
 
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
+        let began = Instant::now();
         let answers = commit(&mut connection, self.instance_id, &batch.holds, &batch.resolutions);
+        self.figures.committed(batch.len(), began.elapsed());
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {
             self.connection = Some(connection);
@@ -223,6 +230,9 @@ impl Writer {
             });
             // Nobody there any more: the hold comes back, is dropped, and so released.
             drop(answer.send(outcome));
+        }
+        for (resolution, resolved) in batch.resolutions.iter().zip(&answers.resolutions) {
+            self.figures.resolved(resolution, *resolved);
         }
         for (answer, resolved) in batch.resolution_answers.into_iter().zip(answers.resolutions) {
             if let Some(answer) = answer {
@@ -291,6 +301,7 @@ mod tests {
             url: AWAY.parse().expect("a URL"),
             instance_id: 1,
             queue: Weak::new(),
+            figures: Figures::default(),
             connection: None,
             last_backend: None,
             unsettled: vec![Resolution::release(1)],

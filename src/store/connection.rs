@@ -1,12 +1,13 @@
 //! Connections: SQLite or PostgreSQL chosen by the URL's scheme, pooled, with the settings every one of them needs.
 
 use crate::error::Error;
+use crate::metrics::{Histogram, SHORT_S};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One connection to whichever engine the URL names.
 #[derive(diesel::MultiConnection)]
@@ -262,6 +263,7 @@ impl r2d2::ManageConnection for Manager {
 pub struct Store {
     pool: r2d2::Pool<Manager>,
     url: DatabaseUrl,
+    waits: Histogram,
 }
 
 impl Store {
@@ -281,7 +283,7 @@ impl Store {
             .connection_timeout(POOL_WAIT)
             .error_handler(Box::new(LogOutage))
             .build_unchecked(Manager(url.clone()));
-        Ok(Self { pool, url: url.clone() })
+        Ok(Self { pool, url: url.clone(), waits: Histogram::new(SHORT_S) })
     }
 
     /// Where the data lives.
@@ -289,12 +291,20 @@ impl Store {
         &self.url
     }
 
+    /// How long work waited for a connection of the pool.
+    pub fn waits(&self) -> &Histogram {
+        &self.waits
+    }
+
     /// Runs `work` on a pooled connection, on the calling thread.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no connection is free in time; else what `work` gives.
     pub fn with<T>(&self, work: impl FnOnce(&mut AnyConnection) -> Result<T, Error>) -> Result<T, Error> {
-        let mut connection = self.pool.get().map_err(|error| Error::Unavailable(error.to_string()))?;
+        let began = Instant::now();
+        let connection = self.pool.get();
+        self.waits.observe(began.elapsed());
+        let mut connection = connection.map_err(|error| Error::Unavailable(error.to_string()))?;
         work(&mut connection)
     }
 

@@ -7,6 +7,7 @@ mod support;
 mod chat;
 mod errors;
 mod house;
+mod metrics;
 mod models;
 mod outages;
 mod streams;
