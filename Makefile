@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test torture check fmt
+.PHONY: help run test torture fuzz check fmt
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,10 @@ test: ## install what tests need (Debian), then run them all
 
 torture: ## kill servers, stop databases, race edits, at full length (20 minutes)
 	KEYHOUSE_TORTURE_CYCLES=200 tests/run.sh cargo test --locked --test torture -- --nocapture --test-threads=1
+
+fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	for target in sse headers key; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

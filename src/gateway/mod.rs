@@ -21,9 +21,10 @@ mod quote;
 mod relay;
 mod request;
 mod settle;
-mod sse;
+pub mod sse;
 mod stream;
 
+pub use authenticate::presented_key;
 pub use client::Timeouts;
 pub use endpoint::Endpoint;
 

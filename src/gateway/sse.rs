@@ -4,8 +4,9 @@
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
-/// Largest event that is relayed; a stream with a larger one counts as broken.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Largest event that is relayed; a stream with a larger one counts as broken. An image in base64 fits: the largest
+/// that OpenAI's models make, 1536 × 1024 in PNG, is some megabytes.
+pub const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// An event larger than [`EVENT_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Events {
     buffer: BytesMut,
     /// Where the line that is not complete yet begins; lines before it were seen.
     line_start: usize,
+    /// Up to where that line was looked through: a long one that comes in crumbs is not read again for each.
+    searched: usize,
     /// Whether the bytes before `line_start` hold anything but blank lines.
     begun: bool,
 }
@@ -39,26 +42,30 @@ impl Events {
     /// # Errors
     /// [`EventTooLarge`]; the stream cannot be read on.
     pub fn next(&mut self) -> Result<Option<Event>, EventTooLarge> {
-        while let Some((line_bytes, with_ending)) = first_line(&self.buffer[self.line_start..]) {
-            self.line_start += with_ending;
+        while let Some((more, with_ending)) = first_line(&self.buffer[self.searched..]) {
+            let line_bytes = self.searched + more - self.line_start;
+            self.searched += with_ending;
+            self.line_start = self.searched;
             if line_bytes > 0 {
                 self.begun = true;
             } else if self.begun {
                 return self.cut().map(Some);
             }
         }
+        // A CR at the very end is looked at again, with what follows it.
+        self.searched = self.buffer.len() - usize::from(self.buffer.ends_with(b"\r"));
         if self.buffer.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(None) }
     }
 
     fn cut(&mut self) -> Result<Event, EventTooLarge> {
         let raw = self.buffer.split_to(self.line_start).freeze();
-        (self.line_start, self.begun) = (0, false);
+        (self.line_start, self.searched, self.begun) = (0, 0, false);
         if raw.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(Event { raw }) }
     }
 
     /// What is left when the stream has ended: an event whose blank line never came, which counts for nothing.
     pub fn rest(&mut self) -> Bytes {
-        (self.line_start, self.begun) = (0, false);
+        (self.line_start, self.searched, self.begun) = (0, 0, false);
         self.buffer.split().freeze()
     }
 }
@@ -145,14 +152,31 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_ten_megabytes_is_refused_with_bounded_memory() {
+    fn a_line_of_ten_megabytes_is_read_and_one_without_end_refused_with_bounded_memory() {
         let mut events = Events::default();
+        events.push(&[b'x'; 10 << 20]);
+        assert_eq!(events.next(), Ok(None));
+        events.push(b"\n\n");
+        assert!(matches!(events.next(), Ok(Some(event)) if event.raw.len() == (10 << 20) + 2));
         let mut fed = 0;
         while events.next() == Ok(None) {
             events.push(&[b'x'; 64 << 10]);
             fed += 64 << 10;
         }
         assert!(fed <= EVENT_BYTES_MAX + (64 << 10));
+    }
+
+    #[test]
+    fn a_line_that_comes_in_crumbs_is_read_once() {
+        let mut events = Events::default();
+        for _ in 0..1 << 20 {
+            events.push(b"x");
+            assert_eq!(events.next(), Ok(None));
+        }
+        events.push(b"\r");
+        assert_eq!(events.next(), Ok(None));
+        events.push(b"\n\r\n");
+        assert!(matches!(events.next(), Ok(Some(_))));
     }
 
     proptest! {
