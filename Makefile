@@ -12,7 +12,7 @@ test: ## install what tests need (Debian), then run them all
 	tests/setup.sh
 	tests/run.sh
 
-torture: ## kill servers, stop databases, race edits, at full length (20 minutes)
+torture: ## kill servers, stop databases, race edits, at full length (half an hour)
 	KEYHOUSE_TORTURE_CYCLES=200 tests/run.sh cargo test --locked --test torture -- --nocapture --test-threads=1
 
 fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)

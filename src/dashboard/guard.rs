@@ -5,13 +5,14 @@ use super::error::{self, Asked, PageError};
 use crate::config::Reach;
 use crate::error::Error;
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::error::InternalError;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::{InternalError, PayloadError};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
+use std::io;
 use std::time::Duration;
 use url::Url;
 
@@ -21,6 +22,8 @@ pub const FORM_BYTES_MAX: usize = 256 * 1024;
 /// shows its own error instead of our page.
 const THROWN_AWAY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const THROWING_AWAY_WAIT: Duration = Duration::from_secs(5);
+/// Longest that a form may take to come: a person on a bad line sends its few kilobytes in less.
+const FORM_WAIT: Duration = Duration::from_secs(30);
 
 /// Nothing but our own files: no inline scripts or styles, no frames, no other hosts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -63,6 +66,8 @@ pub async fn protect(
         let response = request.error_response(refusal);
         return Ok(harden(error::dress(asked, response), &reach));
     }
+    let form = hurried(request.take_payload(), FORM_WAIT);
+    request.set_payload(form);
     match next.call(request).await {
         Ok(response) => Ok(harden(error::dress(asked, response.map_into_boxed_body()), &reach)),
         Err(error) => {
@@ -102,6 +107,19 @@ async fn refuse(request: &mut ServiceRequest, reach: &Reach) -> Option<PageError
         }
     }
     Some(PageError::TooLarge)
+}
+
+/// The same body, broken off when it has not come whole in time.
+fn hurried(body: Payload, wait: Duration) -> Payload {
+    let deadline = tokio::time::Instant::now() + wait;
+    let pieces = stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout_at(deadline, body.next()).await {
+            Ok(piece) => Some((piece?, Some(body))),
+            Err(_) => Some((Err(PayloadError::Io(io::ErrorKind::TimedOut.into())), None)),
+        }
+    });
+    Payload::Stream { payload: Box::pin(pieces) }
 }
 
 /// Whether another site made this browser send the request.
@@ -187,6 +205,23 @@ pub async fn not_found() -> Result<HttpResponse, PageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_web::test]
+    async fn a_form_that_comes_too_slowly_is_broken_off() {
+        let come = |pieces: usize, wait| {
+            let body = stream::iter(0..pieces).then(|_| async {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok::<_, PayloadError>(web::Bytes::from_static(b"a"))
+            });
+            hurried(Payload::Stream { payload: body.boxed_local() }, wait)
+                .map(|piece| piece.is_ok())
+                .collect::<Vec<bool>>()
+        };
+        assert_eq!(come(3, Duration::from_secs(60)).await, [true; 3]);
+        let broken_off = come(10_000, Duration::from_millis(50)).await;
+        assert!(broken_off.len() < 1_000);
+        assert_eq!(broken_off.last(), Some(&false));
+    }
 
     fn cross_site(method: &str, headers: &[(&str, &str)], public_url: Option<&str>) -> bool {
         let mut map = HeaderMap::new();

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl, Store, charges, instances};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -114,6 +115,7 @@ fn lock(database: &Path) -> Result<File, Error> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(|error| failed(&error))?;
     match file.try_lock() {

@@ -6,6 +6,8 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ pub enum AnyConnection {
 const POOL_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait, all in all, of those who ask promptly.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// Longest that opening a new SQLite file waits for others who open it at the same moment.
+const WAL_WAIT: Duration = Duration::from_secs(5);
 /// Readers do not block each other in WAL; writers wait their turn in the engine.
 const SQLITE_POOL_SIZE: u32 = 4;
 const POSTGRES_POOL_SIZE: u32 = 10;
@@ -88,14 +92,11 @@ impl DatabaseUrl {
         match self {
             Self::Sqlite(path) => {
                 let path = path.to_str().ok_or_else(|| unavailable(&"the path is not UTF-8"))?;
+                // Made for its owner alone, whatever the umask; SQLite gives its other files the same mode.
+                let owners = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
+                owners.map_err(|error| unavailable(&error))?;
                 let mut connection = SqliteConnection::establish(path).map_err(|e| unavailable(&e))?;
-                // FULL: a commit is on the disk before it is answered. The order matters: waiting comes first.
-                connection
-                    .batch_execute(
-                        "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                         PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
-                    )
-                    .map_err(|e| unavailable(&e))?;
+                set_up_sqlite(&mut connection).map_err(|e| unavailable(&e))?;
                 Ok(AnyConnection::Sqlite(connection))
             }
             Self::Postgres(url) => {
@@ -110,6 +111,23 @@ impl DatabaseUrl {
             }
         }
     }
+}
+
+fn set_up_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
+    connection.batch_execute("PRAGMA busy_timeout = 5000")?;
+    // A new file turns to WAL once, and whoever meets another process at that moment is sent away at once, whatever
+    // the timeout.
+    let begun = Instant::now();
+    while let Err(error) = connection.batch_execute("PRAGMA journal_mode = WAL") {
+        if begun.elapsed() > WAL_WAIT || !error.to_string().contains("locked") {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // FULL: a commit is on the disk before it is answered.
+    connection.batch_execute(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+    )
 }
 
 /// The URL with a connect timeout and keepalives, unless it sets its own: a dead server is noticed, not waited for.

@@ -17,6 +17,11 @@ impl Operator {
         Self { database: Database::new(engine) }
     }
 
+    /// Where the data lives.
+    pub fn folder(&self) -> &std::path::Path {
+        self.database.folder.path()
+    }
+
     /// The binary, in the operator's folder, with nothing of ours in the environment but the database.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bare_command(args);

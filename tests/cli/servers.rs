@@ -4,6 +4,7 @@ use crate::actor::{Operator, Server, bare_command};
 use crate::database::{Engine, engines};
 use serde_json::Value;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn commands_bite_at_once_beside_a_running_server() {
@@ -46,6 +47,21 @@ fn a_house_without_users_prints_a_link_that_opens_setup() {
     let mut rest = String::new();
     server.stderr.read_to_string(&mut rest).expect("text");
     assert_eq!(rest, "", "nothing after the address");
+}
+
+#[test]
+fn what_is_stored_is_its_owners_alone_whatever_the_umask() {
+    let operator = Operator::new(Engine::Sqlite);
+    operator.create_user("ada");
+    let _server = operator.serve(&[]);
+    let folder = std::fs::read_dir(operator.folder()).expect("a folder");
+    let files: Vec<_> = folder.map(|entry| entry.expect("an entry")).collect();
+    let name = |file: &std::fs::DirEntry| file.file_name().into_string().expect("text");
+    for expected in ["keyhouse.db", "keyhouse.db-wal", "keyhouse.db-shm", "keyhouse.db.lock", "master.key"] {
+        let file = files.iter().find(|file| name(file) == expected).expect(expected);
+        let mode = file.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{expected}: {mode:o}");
+    }
 }
 
 #[test]
