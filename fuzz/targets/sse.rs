@@ -9,7 +9,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Event>, Vec<u8>) {
     let (mut events, mut found) = (Events::default(), Vec::new());
     for piece in pieces {
         events.push(piece);
-        while let Some(event) = events.next().expect("shorter than any bound") {
+        while let Some(event) = events.next_event().expect("shorter than any bound") {
             assert!(event.raw.len() <= EVENT_BYTES_MAX);
             event.data();
             found.push(event);

@@ -41,7 +41,7 @@ impl Events {
     ///
     /// # Errors
     /// [`EventTooLarge`]; the stream cannot be read on.
-    pub fn next(&mut self) -> Result<Option<Event>, EventTooLarge> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, EventTooLarge> {
         while let Some((more, with_ending)) = first_line(&self.buffer[self.searched..]) {
             let line_bytes = self.searched + more - self.line_start;
             self.searched += with_ending;
@@ -123,7 +123,7 @@ mod tests {
         let (mut events, mut found) = (Events::default(), Vec::new());
         for chunk in chunks {
             events.push(chunk);
-            while let Some(event) = events.next().expect("small") {
+            while let Some(event) = events.next_event().expect("small") {
                 found.push(event);
             }
         }
@@ -155,11 +155,11 @@ mod tests {
     fn a_line_of_ten_megabytes_is_read_and_one_without_end_refused_with_bounded_memory() {
         let mut events = Events::default();
         events.push(&[b'x'; 10 << 20]);
-        assert_eq!(events.next(), Ok(None));
+        assert_eq!(events.next_event(), Ok(None));
         events.push(b"\n\n");
-        assert!(matches!(events.next(), Ok(Some(event)) if event.raw.len() == (10 << 20) + 2));
+        assert!(matches!(events.next_event(), Ok(Some(event)) if event.raw.len() == (10 << 20) + 2));
         let mut fed = 0;
-        while events.next() == Ok(None) {
+        while events.next_event() == Ok(None) {
             events.push(&[b'x'; 64 << 10]);
             fed += 64 << 10;
         }
@@ -171,12 +171,12 @@ mod tests {
         let mut events = Events::default();
         for _ in 0..1 << 20 {
             events.push(b"x");
-            assert_eq!(events.next(), Ok(None));
+            assert_eq!(events.next_event(), Ok(None));
         }
         events.push(b"\r");
-        assert_eq!(events.next(), Ok(None));
+        assert_eq!(events.next_event(), Ok(None));
         events.push(b"\n\r\n");
-        assert!(matches!(events.next(), Ok(Some(_))));
+        assert!(matches!(events.next_event(), Ok(Some(_))));
     }
 
     proptest! {

@@ -77,7 +77,7 @@ impl Relaying {
     /// Moves whole events to the caller's bytes, as they are, and counts them.
     fn take_events(&mut self, out: &mut BytesMut) -> Reached {
         loop {
-            let event = match self.events.next() {
+            let event = match self.events.next_event() {
                 Ok(Some(event)) => event,
                 Ok(None) => return Reached::Open,
                 Err(_) => return Reached::Broken,
