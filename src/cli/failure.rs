@@ -91,6 +91,7 @@ fn argument_of(field: &'static str) -> &'static str {
         "name" => "NAME",
         "amount" => "CREDITS",
         "upstream" => "--upstream",
+        "base_url" => "--base-url",
         other => other,
     }
 }

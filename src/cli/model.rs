@@ -11,12 +11,12 @@ use crate::domain::upstream::RouteDraft;
 use crate::domain::usage::TOKENS_MAX;
 use crate::error::Error;
 use crate::store::audit::Actor;
-use crate::store::models::{self, NewModel};
+use crate::store::models::{self, NewModel, RouteSettings};
 use crate::store::{Connection, upstreams};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-/// Make and list models; set their prices
+/// Make and list models; set their prices and the upstreams that serve them
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  keyhouse model list --json")]
 pub(super) enum ModelCommand {
@@ -25,6 +25,7 @@ pub(super) enum ModelCommand {
     #[command(after_help = "Example:\n  keyhouse model list --json")]
     List,
     SetPrice(SetPrice),
+    Route(RouteOptions),
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -59,6 +60,33 @@ pub(super) struct SetPrice {
     name: ModelName,
     #[command(flatten)]
     price: PriceOptions,
+}
+
+const ROUTE_EXAMPLES: &str = "\
+Examples:
+  keyhouse model route gpt-4o --upstream azure=gpt-4o-eu --priority 1
+  keyhouse model route gpt-4o --upstream openai --priority 0 --weight 3
+  keyhouse model route gpt-4o --upstream azure --remove";
+
+/// Add an upstream to a model, change its place, or take it away; the next call goes by it
+#[derive(Debug, Args)]
+#[command(after_help = ROUTE_EXAMPLES)]
+pub(super) struct RouteOptions {
+    /// Public name
+    #[arg(value_parser = ModelName::parse)]
+    name: ModelName,
+    /// Who serves it, and under which name if another
+    #[arg(long, value_name = "U[=THEIR-NAME]", value_parser = RouteDraft::parse)]
+    upstream: RouteDraft,
+    /// Lower is tried first [default: as it is; a new one after all others]
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(i64).range(0..=1_000_000), conflicts_with = "remove")]
+    priority: Option<i64>,
+    /// Share of the calls among upstreams of the same priority [default: as it is; a new one 1]
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(i64).range(1..=1_000_000), conflicts_with = "remove")]
+    weight: Option<i64>,
+    /// Take the upstream away from the model
+    #[arg(long)]
+    remove: bool,
 }
 
 /// A whole price; what is not given is not kept from the one before.
@@ -107,6 +135,8 @@ struct ModelView {
 struct RouteView {
     upstream: String,
     upstream_model: String,
+    priority: i64,
+    weight: i64,
 }
 
 impl Show for ModelView {
@@ -116,7 +146,10 @@ impl Show for ModelView {
         let upstreams: Vec<String> = self
             .upstreams
             .iter()
-            .map(|route| format!("{}={}", route.upstream, route.upstream_model))
+            .map(|route| {
+                let RouteView { upstream, upstream_model, priority, weight } = route;
+                format!("{upstream}={upstream_model} (priority {priority}, weight {weight})")
+            })
             .collect();
         vec![
             ("Id", self.id.clone()),
@@ -138,6 +171,7 @@ pub(super) fn run(command: ModelCommand, context: &Context) -> Result<(), Failur
     match command {
         ModelCommand::Create(options) => create(&options, context),
         ModelCommand::List => context.output.list(&context.with(|connection, _| views(connection))?),
+        ModelCommand::Route(options) => route(&options, context),
         ModelCommand::SetPrice(options) => {
             let name = &options.name;
             let price = options.price.price();
@@ -163,6 +197,38 @@ fn create(options: &Create, context: &Context) -> Result<(), Failure> {
     };
     context.with(|connection, now_ms| models::create(connection, &new, &Actor::cli(), now_ms))?;
     show(&options.name, context)
+}
+
+fn route(options: &RouteOptions, context: &Context) -> Result<(), Failure> {
+    let RouteOptions { name, upstream, .. } = options;
+    let model = context
+        .with(|connection, _| models::find_by_name(connection, name.as_str()))
+        .map_err(unknown(name))?;
+    let (upstream_id, _) = resolve(upstream, name, context)?;
+    if options.remove {
+        let none = || {
+            format!(
+                "{} does not serve {}; `keyhouse model list` shows who does.",
+                upstream.upstream.as_str(),
+                name.as_str()
+            )
+        };
+        context
+            .with(|connection, now_ms| {
+                models::remove_route(connection, model.id, upstream_id, &Actor::cli(), now_ms)
+            })
+            .map_err(Failure::not_found(none))?;
+        return show(name, context);
+    }
+    let settings = RouteSettings {
+        upstream_model: upstream.upstream_model.as_deref(),
+        priority: options.priority,
+        weight: options.weight,
+    };
+    context.with(|connection, now_ms| {
+        models::set_route(connection, &model, upstream_id, &settings, &Actor::cli(), now_ms)
+    })?;
+    show(name, context)
 }
 
 fn resolve(route: &RouteDraft, model: &ModelName, context: &Context) -> Result<(i64, String), Failure> {
@@ -196,6 +262,8 @@ fn views(connection: &mut Connection) -> Result<Vec<ModelView>, Error> {
             .map(|route| RouteView {
                 upstream: route.upstream.clone(),
                 upstream_model: route.upstream_model.clone(),
+                priority: route.priority,
+                weight: route.weight,
             })
             .collect(),
         name: model.name,

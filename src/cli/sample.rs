@@ -158,7 +158,13 @@ pub(super) fn furnish(store: &Store, vault: &Vault) -> Result<Sample, Failure> {
 }
 
 fn make_models(connection: &mut Connection, actor: &Actor, now_ms: i64) -> Result<(), Error> {
-    let echo = NewUpstream { name: "echo", dialect: Dialect::Echo, base_url: "", pace_ms: PACE_MS };
+    let echo = NewUpstream {
+        name: "echo",
+        dialect: Dialect::Echo,
+        base_url: "",
+        pace_ms: PACE_MS,
+        allow_private: false,
+    };
     let upstream_id = upstreams::create(connection, &echo, |_| Ok(None), actor, now_ms)?;
     // Credits per million tokens in, in from the cache, and out.
     for (name, input, cached, output) in [(SMALL_MODEL, "0.15", "0.075", "0.6"), (MODEL, "2.5", "1.25", "10")]

@@ -7,13 +7,14 @@ use super::stdin;
 use crate::domain::Invalid;
 use crate::domain::upstream::{BaseUrl, Dialect, UpstreamName, UpstreamSecret, parse_pace_ms};
 use crate::error::Error;
+use crate::gateway::probe::probe;
 use crate::store::Connection;
 use crate::store::audit::Actor;
-use crate::store::upstreams::{self, NewUpstream, Upstream};
+use crate::store::upstreams::{self, NewUpstream, Settings, Upstream};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-/// Make, list and switch the providers behind the models
+/// Make, list, edit, test and switch the providers behind the models
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  keyhouse upstream disable openai")]
 pub(super) enum UpstreamCommand {
@@ -21,20 +22,27 @@ pub(super) enum UpstreamCommand {
     /// List all upstreams
     #[command(after_help = "Example:\n  keyhouse upstream list")]
     List,
+    Edit(Edit),
     SetSecret(SetSecret),
+    /// Call an upstream, and say whether and how fast it answers
+    #[command(after_help = "Example:\n  keyhouse upstream test openai")]
+    Test(Named),
     /// Take an upstream out of rotation
     #[command(after_help = "Example:\n  keyhouse upstream disable openai")]
     Disable(Named),
     /// Put an upstream back into rotation
     #[command(after_help = "Example:\n  keyhouse upstream enable openai")]
     Enable(Named),
+    /// Delete an upstream that serves no model
+    #[command(after_help = "Example:\n  keyhouse upstream delete openai")]
+    Delete(Named),
 }
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
   printf %s \"$OPENAI_API_KEY\" | keyhouse upstream create openai --dialect openai \\
       --base-url https://api.openai.com/v1 --secret-stdin
-  keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1
+  keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1 --allow-private
   keyhouse upstream create echo --dialect echo --pace-ms 30";
 
 /// Make an upstream
@@ -50,11 +58,40 @@ pub(super) struct Create {
     /// Where it is, up to and with /v1
     #[arg(long, value_name = "URL", value_parser = BaseUrl::parse)]
     base_url: Option<BaseUrl>,
+    /// It may be on this machine or a private network
+    #[arg(long)]
+    allow_private: bool,
     /// Read its secret from stdin; at a terminal it is asked for
     #[arg(long)]
     secret_stdin: bool,
     /// Pause of the echo upstream between two chunks, in milliseconds
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pace_ms: Option<i64>,
+}
+
+const EDIT_EXAMPLES: &str = "\
+Examples:
+  keyhouse upstream edit local --base-url http://10.0.0.7:8000/v1 --allow-private
+  keyhouse upstream edit openai --public-only";
+
+/// Change where an upstream is; the next call goes there
+#[derive(Debug, Args)]
+#[command(after_help = EDIT_EXAMPLES, group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub(super) struct Edit {
+    /// Name of the upstream
+    #[arg(value_parser = UpstreamName::parse)]
+    name: UpstreamName,
+    /// Where it is, up to and with /v1
+    #[arg(long, value_name = "URL", value_parser = BaseUrl::parse, group = "change")]
+    base_url: Option<BaseUrl>,
+    /// It may be on this machine or a private network
+    #[arg(long, group = "change", conflicts_with = "public_only")]
+    allow_private: bool,
+    /// It may not be on this machine or a private network (any more)
+    #[arg(long, group = "change")]
+    public_only: bool,
+    /// Pause of the echo upstream between two chunks, in milliseconds
+    #[arg(long, value_name = "N", allow_negative_numbers = true, group = "change")]
     pace_ms: Option<i64>,
 }
 
@@ -88,6 +125,7 @@ struct UpstreamView {
     base_url: Option<String>,
     has_secret: bool,
     pace_ms: i64,
+    allow_private: bool,
     enabled: bool,
     created_at: String,
 }
@@ -101,6 +139,7 @@ impl UpstreamView {
             base_url: Some(upstream.base_url).filter(|url| !url.is_empty()),
             has_secret: upstreams::secret_ciphertext(connection, upstream.id)?.is_some(),
             pace_ms: upstream.pace_ms,
+            allow_private: upstream.allow_private,
             enabled: upstream.enabled,
             created_at: moment(upstream.created_at_ms),
         })
@@ -117,6 +156,7 @@ impl Show for UpstreamView {
             ("Dialect", self.dialect.clone()),
             ("Base URL", self.base_url.clone().unwrap_or_else(|| "(built in)".to_owned())),
             ("Secret", yes_no(self.has_secret)),
+            ("Private", yes_no(self.allow_private)),
             ("Enabled", yes_no(self.enabled)),
             ("Created", self.created_at.clone()),
         ]
@@ -137,6 +177,9 @@ pub(super) fn run(command: UpstreamCommand, context: &Context) -> Result<(), Fai
             })?;
             context.output.list(&views)
         }
+        UpstreamCommand::Edit(options) => edit(&options, context),
+        UpstreamCommand::Test(Named { name }) => test(&name, context),
+        UpstreamCommand::Delete(Named { name }) => delete(&name, context),
         UpstreamCommand::SetSecret(options) => set_secret(&options, context),
         UpstreamCommand::Disable(Named { name }) => set_enabled(&name, false, context),
         UpstreamCommand::Enable(Named { name }) => set_enabled(&name, true, context),
@@ -149,7 +192,10 @@ fn create(options: &Create, context: &Context) -> Result<(), Failure> {
             return Err(refuse("--base-url", "The echo upstream is built in; leave it out."));
         }
         (Dialect::Echo, None) => "",
-        (_, Some(url)) => url.as_str(),
+        (_, Some(url)) => {
+            url.permit(options.allow_private).map_err(|why| Failure::flag("--base-url", &why))?;
+            url.as_str()
+        }
         (_, None) => {
             return Err(refuse("--base-url", "Enter an absolute URL such as https://api.openai.com/v1."));
         }
@@ -157,12 +203,21 @@ fn create(options: &Create, context: &Context) -> Result<(), Failure> {
     if options.dialect == Dialect::Echo && options.secret_stdin {
         return Err(refuse("--secret-stdin", "The echo upstream has no secret; leave it out."));
     }
+    if options.dialect == Dialect::Echo && options.allow_private {
+        return Err(refuse("--allow-private", "The echo upstream is built in; leave it out."));
+    }
     if options.dialect != Dialect::Echo && options.pace_ms.is_some() {
         return Err(refuse("--pace-ms", "Only the echo upstream has a pace; leave it out."));
     }
     let pace_ms =
         parse_pace_ms(options.pace_ms.unwrap_or(0)).map_err(|why| Failure::flag("--pace-ms", &why))?;
-    let new = NewUpstream { name: options.name.as_str(), dialect: options.dialect, base_url, pace_ms };
+    let new = NewUpstream {
+        name: options.name.as_str(),
+        dialect: options.dialect,
+        base_url,
+        pace_ms,
+        allow_private: options.allow_private,
+    };
     let sealing = match options.secret_stdin {
         true => Some((context.open_vault()?, read_secret()?)),
         false => None,
@@ -176,11 +231,95 @@ fn create(options: &Create, context: &Context) -> Result<(), Failure> {
     context.output.one(&view)
 }
 
+fn edit(options: &Edit, context: &Context) -> Result<(), Failure> {
+    let upstream = find(&options.name, context)?;
+    let built_in = upstream.base_url.is_empty();
+    if built_in && (options.base_url.is_some() || options.allow_private || options.public_only) {
+        return Err(refuse("--base-url", "The echo upstream is built in; it has a pace alone."));
+    }
+    if !built_in && options.pace_ms.is_some() {
+        return Err(refuse("--pace-ms", "Only the echo upstream has a pace; leave it out."));
+    }
+    let allow_private = options.allow_private || (upstream.allow_private && !options.public_only);
+    let refused = |why: Invalid| Failure::flag("--base-url", &why);
+    let base_url = options.base_url.as_ref().map_or(upstream.base_url.as_str(), BaseUrl::as_str);
+    if !built_in {
+        BaseUrl::parse(base_url).and_then(|url| url.permit(allow_private)).map_err(refused)?;
+    }
+    let pace_ms = parse_pace_ms(options.pace_ms.unwrap_or(upstream.pace_ms))
+        .map_err(|why| Failure::flag("--pace-ms", &why))?;
+    let settings = Settings { base_url, pace_ms, allow_private };
+    let view = context.with(|connection, now_ms| {
+        upstreams::edit(connection, upstream.id, &settings, &Actor::cli(), now_ms)?;
+        let upstream = upstreams::find_by_name(connection, options.name.as_str())?;
+        UpstreamView::of(connection, upstream)
+    })?;
+    context.output.one(&view)
+}
+
+fn delete(name: &UpstreamName, context: &Context) -> Result<(), Failure> {
+    let upstream = find(name, context)?;
+    let view = context.with(|connection, now_ms| {
+        let view = UpstreamView::of(connection, upstream.clone())?;
+        upstreams::delete(connection, upstream.id, &Actor::cli(), now_ms)?;
+        Ok(view)
+    })?;
+    context.output.one(&view)
+}
+
+/// What a call to an upstream came to.
+#[derive(Serialize)]
+struct TestView {
+    name: String,
+    works: bool,
+    status: Option<u16>,
+    latency_ms: u64,
+    answer: String,
+}
+
+impl Show for TestView {
+    const NONE: &'static str = "There is nothing to test.";
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("Name", self.name.clone()),
+            ("Works", yes_no(self.works)),
+            ("Status", self.status.map_or_else(|| "(none)".to_owned(), |status| status.to_string())),
+            ("Latency", format!("{} ms", self.latency_ms)),
+            ("Answer", self.answer.clone()),
+        ]
+    }
+}
+
+fn test(name: &UpstreamName, context: &Context) -> Result<(), Failure> {
+    let upstream = find(name, context)?;
+    let sealed = context.with(|connection, _| upstreams::secret_ciphertext(connection, upstream.id))?;
+    let secret = match sealed {
+        Some(sealed) => Some(context.open_vault()?.open_upstream(upstream.id, &sealed)?),
+        None => None,
+    };
+    let probe = actix_web::rt::System::new().block_on(probe(&upstream, secret.as_deref()));
+    let view = TestView {
+        name: upstream.name,
+        works: probe.works,
+        status: probe.status,
+        latency_ms: u64::try_from(probe.latency.as_millis()).unwrap_or(u64::MAX),
+        answer: probe.answer,
+    };
+    context.output.one(&view)?;
+    if view.works {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("The upstream {} does not work: {}", view.name, view.answer)))
+}
+
+fn find(name: &UpstreamName, context: &Context) -> Result<Upstream, Failure> {
+    context.with(|connection, _| upstreams::find_by_name(connection, name.as_str())).map_err(unknown(name))
+}
+
 fn set_secret(options: &SetSecret, context: &Context) -> Result<(), Failure> {
     let name = &options.name;
-    let upstream = context
-        .with(|connection, _| upstreams::find_by_name(connection, name.as_str()))
-        .map_err(unknown(name))?;
+    let upstream = find(name, context)?;
     let vault = context.open_vault()?;
     let sealed = vault.seal_upstream(upstream.id, read_secret()?.expose())?;
     let view = context.with(|connection, now_ms| {

@@ -1,9 +1,10 @@
-//! Addresses: a key's IP allowlist, and whose address a request came from behind trusted proxies.
+//! Addresses: a key's IP allowlist, whose address a request came from behind trusted proxies, and which addresses are
+//! the public internet's.
 
 use super::Invalid;
 use ipnetwork::IpNetwork;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most entries an allowlist may have.
 pub const ALLOWLIST_ENTRIES_MAX: usize = 256;
@@ -134,6 +135,60 @@ fn is_local(address: IpAddr) -> bool {
     }
 }
 
+/// Networks that are not the public internet's, or lead into others: IANA's IPv4 Special-Purpose Address Registry
+/// (<https://www.iana.org/assignments/iana-ipv4-special-registry>), and multicast.
+const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
+    (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
+    (Ipv4Addr::new(100, 64, 0, 0), 10),   // shared by carriers (CGNAT)
+    (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback
+    (Ipv4Addr::new(169, 254, 0, 0), 16),  // link-local, clouds' metadata
+    (Ipv4Addr::new(172, 16, 0, 0), 12),   // private
+    (Ipv4Addr::new(192, 0, 0, 0), 24),    // protocol assignments
+    (Ipv4Addr::new(192, 0, 2, 0), 24),    // documentation
+    (Ipv4Addr::new(192, 88, 99, 0), 24),  // 6to4 relays
+    (Ipv4Addr::new(192, 168, 0, 0), 16),  // private
+    (Ipv4Addr::new(198, 18, 0, 0), 15),   // benchmarks
+    (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),  // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),     // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),     // reserved, broadcast
+];
+
+/// All that IANA gives out as global unicast; what is outside of it is loopback, unique local, link-local, multicast …
+const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Within it, what is not the public internet's: IANA's IPv6 Special-Purpose Address Registry
+/// (<https://www.iana.org/assignments/iana-ipv6-special-registry>).
+const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo among them
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4: an IPv4 address in disguise
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
+];
+
+/// NAT64: the last four bytes are the IPv4 address that is really connected to.
+const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+/// Whether an address is the public internet's: no loopback, private, link-local, shared, multicast, documentation or
+/// otherwise special one, nor such a one in the disguise of IPv6.
+pub fn is_global(address: IpAddr) -> bool {
+    let in_v4 = |ip: Ipv4Addr, (network, prefix): (Ipv4Addr, u8)| {
+        (u32::from(ip) ^ u32::from(network)).leading_zeros() >= u32::from(prefix)
+    };
+    let in_v6 = |ip: Ipv6Addr, (network, prefix): (Ipv6Addr, u8)| {
+        (u128::from(ip) ^ u128::from(network)).leading_zeros() >= u32::from(prefix)
+    };
+    match address.to_canonical() {
+        IpAddr::V4(ip) => !SPECIAL_V4.iter().any(|special| in_v4(ip, *special)),
+        IpAddr::V6(ip) if in_v6(ip, NAT64) => {
+            let [.., a, b, c, d] = ip.octets();
+            is_global(Ipv4Addr::new(a, b, c, d).into())
+        }
+        IpAddr::V6(ip) => in_v6(ip, GLOBAL_V6) && !SPECIAL_V6.iter().any(|special| in_v6(ip, *special)),
+    }
+}
+
 /// Some proxies write `1.2.3.4:567` or `[2001:db8::1]:567`.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     hop.parse::<IpAddr>()
@@ -196,6 +251,73 @@ mod tests {
             assert!(!near("10.0.0.1", Some(forwarded)), "{forwarded}");
         }
         assert!(!near("127.0.0.1", Some("127.0.0.1")), "a proxy that is not trusted");
+    }
+
+    #[test]
+    fn only_the_public_internets_addresses_are_global() {
+        for global in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.255.255",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "2001:200::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+        ] {
+            assert!(is_global(ip(global)), "{global}");
+        }
+        for special in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.254",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::8.8.8.8",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "5f00::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_global(ip(special)), "{special}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Upstreams: the dialects Keyhouse can speak to a provider, and what a base URL may look like.
 
+use super::network::is_global;
 use super::{Invalid, parse_label};
 use std::fmt;
-use url::Url;
+use url::{Host, Url};
 
 /// Slowest pace of the echo upstream between two chunks, in milliseconds.
 const PACE_MS_MAX: i64 = 60_000;
@@ -73,6 +74,29 @@ impl BaseUrl {
     /// The URL.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Refuses a host that plainly is on this machine or a private network, unless that is allowed. What a name
+    /// resolves to is checked at each connection.
+    ///
+    /// # Errors
+    /// Says how to allow it.
+    pub fn permit(&self, allow_private: bool) -> Result<(), Invalid> {
+        let public = match Url::parse(&self.0).ok().as_ref().and_then(Url::host) {
+            Some(Host::Ipv4(ip)) => is_global(ip.into()),
+            Some(Host::Ipv6(ip)) => is_global(ip.into()),
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                name != "localhost" && !name.ends_with(".localhost")
+            }
+            None => false,
+        };
+        if public || allow_private {
+            return Ok(());
+        }
+        Err(Invalid::new(
+            "This address is on this machine or a private network. If the upstream really is there, add --allow-private.",
+        ))
     }
 }
 
@@ -188,6 +212,28 @@ mod tests {
             "https://x/#a",
         ] {
             assert!(BaseUrl::parse(raw).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_public_must_be_allowed() {
+        for raw in [
+            "http://localhost:11434/v1",
+            "http://LOCALHOST./v1",
+            "http://api.localhost/v1",
+            "http://127.0.0.1/v1",
+            "http://2130706433/v1",
+            "http://0x7f.1/v1",
+            "http://[::1]:8080/v1",
+            "http://[::ffff:10.0.0.1]/v1",
+            "http://169.254.169.254/v1",
+        ] {
+            let url = BaseUrl::parse(raw).expect(raw);
+            assert!(url.permit(false).is_err(), "{raw}");
+            assert!(url.permit(true).is_ok(), "{raw}");
+        }
+        for raw in ["https://api.openai.com/v1", "https://8.8.8.8/v1", "http://localhost.example.com/v1"] {
+            assert!(BaseUrl::parse(raw).expect(raw).permit(false).is_ok(), "{raw}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The way to upstreams over HTTP: the only file that names the HTTP client and TLS.
 //! Goes exactly where it is told, with our own headers alone; follows no redirect; every wait has an end.
 
+use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{LocalBoxStream, StreamExt};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -8,9 +9,16 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::{Client as Pooled, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tower_service::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,6 +52,12 @@ pub enum UpstreamError {
     /// Its address or secret cannot be used as they are stored.
     #[error("the upstream's URL or secret cannot be used")]
     Unusable,
+    /// It is on this machine or a private network, which nobody allowed.
+    #[error(
+        "the upstream's address is on this machine or a private network; if it really is there, allow it with \
+         `keyhouse upstream edit NAME --allow-private`"
+    )]
+    Private,
     /// No connection, or it broke.
     #[error("the upstream cannot be reached")]
     Unreachable,
@@ -113,10 +127,14 @@ pub struct Call {
     pub payload: Payload,
     /// Whether events are expected.
     pub stream: bool,
+    /// Whether it may go to this machine or a private network.
+    pub allow_private: bool,
 }
 
 /// A body on its way to an upstream.
 pub enum Payload {
+    /// None.
+    Nothing,
     /// As JSON.
     Json(String),
 }
@@ -124,23 +142,80 @@ pub enum Payload {
 /// Pools connections to upstreams, for one worker thread.
 #[derive(Clone)]
 pub struct Client {
-    plain: Pooled<HttpConnector, Full<Bytes>>,
-    /// `None` where the system has no certificates to trust: then HTTPS cannot be spoken at all.
-    secure: Option<Pooled<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+    public: Pools,
+    /// Apart, so that no call to a public upstream is sent on a connection that was allowed for a private one.
+    private: Pools,
     timeouts: Timeouts,
+}
+
+#[derive(Clone)]
+struct Pools {
+    plain: Pooled<Tcp, Full<Bytes>>,
+    /// `None` where the system has no certificates to trust: then HTTPS cannot be spoken at all.
+    secure: Option<Pooled<HttpsConnector<Tcp>, Full<Bytes>>>,
+}
+
+type Tcp = HttpConnector<Resolver>;
+
+/// The system's resolver, of whose answers a call to a public upstream sees the public addresses alone: those that are
+/// checked are those that are connected to, whatever a name server says the next time.
+#[derive(Clone)]
+struct Resolver {
+    system: GaiResolver,
+    allow_private: bool,
+}
+
+/// A name that leads to this machine or a private network.
+#[derive(Debug, thiserror::Error)]
+#[error("no public address")]
+struct NoPublicAddress;
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.system.poll_ready(context)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (resolving, allow_private) = (self.system.call(name), self.allow_private);
+        Box::pin(async move {
+            let addresses = resolving.await?.filter(|address| allow_private || is_global(address.ip()));
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            match addresses.is_empty() && !allow_private {
+                true => Err(io::Error::other(NoPublicAddress)),
+                false => Ok(addresses.into_iter()),
+            }
+        })
+    }
 }
 
 /// What the clients of all workers share: the trusted certificates, read once.
 #[derive(Clone)]
 pub struct Connectors {
-    plain: HttpConnector,
-    secure: Option<HttpsConnector<HttpConnector>>,
+    public: Connector,
+    private: Connector,
+}
+
+#[derive(Clone)]
+struct Connector {
+    plain: Tcp,
+    secure: Option<HttpsConnector<Tcp>>,
 }
 
 impl Connectors {
     /// Reads the system's certificates.
     pub fn load() -> Self {
-        let mut tcp = HttpConnector::new();
+        Self { public: Connector::load(false), private: Connector::load(true) }
+    }
+}
+
+impl Connector {
+    fn load(allow_private: bool) -> Self {
+        let mut tcp =
+            HttpConnector::new_with_resolver(Resolver { system: GaiResolver::new(), allow_private });
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -165,11 +240,11 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX);
-        Self {
-            plain: builder.build(connectors.plain.clone()),
-            secure: connectors.secure.clone().map(|connector| builder.build(connector)),
-            timeouts,
-        }
+        let pools = |connector: &Connector| Pools {
+            plain: builder.build(connector.plain.clone()),
+            secure: connector.secure.clone().map(|connector| builder.build(connector)),
+        };
+        Self { public: pools(&connectors.public), private: pools(&connectors.private), timeouts }
     }
 
     /// Sends a call and waits for the head of the answer, whatever its status.
@@ -179,12 +254,17 @@ impl Client {
     pub async fn send(&self, call: Call) -> Result<Answer, UpstreamError> {
         let patience =
             if call.stream { self.timeouts.first_byte_stream } else { self.timeouts.first_byte_json };
+        let pools = if call.allow_private { &self.private } else { &self.public };
+        let allow_private = call.allow_private;
         let request = request(call)?;
-        let answering = self.start(request)?;
+        if !allow_private && is_private_literal(request.uri()) {
+            return Err(UpstreamError::Private);
+        }
+        let answering = pools.start(request)?;
         let response = tokio::time::timeout(patience, answering)
             .await
             .map_err(|_| UpstreamError::TimedOut)?
-            .map_err(|_| UpstreamError::Unreachable)?;
+            .map_err(|error| why_unreachable(&error))?;
         let (head, body) = response.into_parts();
         let idle = self.timeouts.idle;
         let pieces = futures_util::stream::unfold(Some(body), move |body| async move {
@@ -203,7 +283,9 @@ impl Client {
             body: pieces.boxed_local(),
         })
     }
+}
 
+impl Pools {
     fn start(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, UpstreamError> {
         match request.uri().scheme_str() {
             Some("http") => Ok(self.plain.request(request)),
@@ -213,16 +295,39 @@ impl Client {
     }
 }
 
+/// An address instead of a name is not resolved, and so checked here.
+fn is_private_literal(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>().is_ok_and(|address| !is_global(address))
+}
+
+fn why_unreachable(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<NoPublicAddress>()) {
+            return UpstreamError::Private;
+        }
+        cause = error.source();
+    }
+    UpstreamError::Unreachable
+}
+
 fn request(call: Call) -> Result<Request<Full<Bytes>>, UpstreamError> {
     let uri: Uri = call.url.parse().map_err(|_| UpstreamError::Unusable)?;
-    let Payload::Json(json) = call.payload;
-    let mut request = Request::new(Full::new(Bytes::from(json)));
+    let (body, content_type) = match call.payload {
+        Payload::Nothing => (Full::default(), None),
+        Payload::Json(json) => {
+            (Full::new(Bytes::from(json)), Some(HeaderValue::from_static("application/json")))
+        }
+    };
+    let mut request = Request::new(body);
     *request.method_mut() = call.method;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     *headers = call.headers;
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
     let accept = if call.stream { "text/event-stream" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     Ok(request)

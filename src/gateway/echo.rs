@@ -84,7 +84,9 @@ pub fn input_tokens(messages: &str) -> Option<i64> {
 /// # Errors
 /// Never in practice; in the type of every upstream's answer.
 pub async fn answer(endpoint: Endpoint, payload: &Payload, pace: Duration) -> Result<Answer, UpstreamError> {
-    let (Endpoint::ChatCompletions, Payload::Json(body)) = (endpoint, payload);
+    let (Endpoint::ChatCompletions, Payload::Json(body)) = (endpoint, payload) else {
+        return Err(UpstreamError::Unusable);
+    };
     let request: Request = match serde_json::from_str(body) {
         Ok(request) => request,
         Err(error) => return Ok(refusal(&error)),

@@ -17,6 +17,7 @@ mod hold;
 mod json;
 mod meter;
 pub mod models;
+pub mod probe;
 mod quote;
 mod relay;
 mod request;

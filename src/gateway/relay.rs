@@ -129,6 +129,7 @@ impl Relay<'_> {
                     headers: headers(dialect, secret.as_deref(), &errand.headers)?,
                     payload,
                     stream: errand.stream,
+                    allow_private: upstream.allow_private,
                 };
                 self.client.send(call).await?
             }
@@ -165,7 +166,7 @@ impl Relay<'_> {
 }
 
 /// What an upstream of a dialect is sent: its own secret where it looks for one, and nothing else but what was checked.
-fn headers(
+pub(super) fn headers(
     dialect: Dialect,
     secret: Option<&str>,
     taken_over: &HeaderMap,
@@ -260,6 +261,7 @@ mod tests {
             base_url: "https://api.example.com:8443/v1".into(),
             pace_ms: 0,
             enabled: true,
+            allow_private: false,
             created_at_ms: 0,
         };
         Route { upstream, secret_ciphertext: None, upstream_model: String::new(), priority, weight }

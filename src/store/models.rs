@@ -133,6 +133,89 @@ pub fn create(
     })
 }
 
+/// What is to be of a route; what is not given stays, or is as a new route is.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteSettings<'a> {
+    /// What the upstream calls the model; at first by its public name.
+    pub upstream_model: Option<&'a str>,
+    /// Lower is tried first; at first after all others.
+    pub priority: Option<i64>,
+    /// Share among equals; at first 1.
+    pub weight: Option<i64>,
+}
+
+/// Adds a route to a model, or changes the one to this upstream; the next call takes it.
+///
+/// # Errors
+/// The engine's.
+pub fn set_route(
+    connection: &mut Connection,
+    model: &Model,
+    upstream_id: i64,
+    settings: &RouteSettings<'_>,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        lock(connection, model.id)?;
+        let last: Option<i64> = model_routes::table
+            .filter(model_routes::model_id.eq(model.id))
+            .select(diesel::dsl::max(model_routes::priority))
+            .first(connection)?;
+        let there = model_routes::table
+            .filter(model_routes::model_id.eq(model.id).and(model_routes::upstream_id.eq(upstream_id)))
+            .select((model_routes::upstream_model, model_routes::priority, model_routes::weight))
+            .first::<(String, i64, i64)>(connection)
+            .optional()?;
+        let (name, priority, weight) =
+            there.unwrap_or_else(|| (model.name.clone(), last.map_or(0, |last| last + 1), 1));
+        diesel::delete(model_routes::table)
+            .filter(model_routes::model_id.eq(model.id).and(model_routes::upstream_id.eq(upstream_id)))
+            .execute(connection)?;
+        diesel::insert_into(model_routes::table)
+            .values((
+                model_routes::model_id.eq(model.id),
+                model_routes::upstream_id.eq(upstream_id),
+                model_routes::upstream_model.eq(settings.upstream_model.unwrap_or(&name)),
+                model_routes::priority.eq(settings.priority.unwrap_or(priority)),
+                model_routes::weight.eq(settings.weight.unwrap_or(weight)),
+            ))
+            .execute(connection)?;
+        let subject = format!("model {} upstream {upstream_id}", model.id);
+        audit::record(connection, actor, "model.set_route", &subject, now_ms)
+    })
+}
+
+/// Takes a route from a model; the next call no longer takes it.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none to this upstream.
+pub fn remove_route(
+    connection: &mut Connection,
+    model_id: i64,
+    upstream_id: i64,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        lock(connection, model_id)?;
+        let rows = diesel::delete(model_routes::table)
+            .filter(model_routes::model_id.eq(model_id).and(model_routes::upstream_id.eq(upstream_id)))
+            .execute(connection)?;
+        super::found(rows)?;
+        let subject = format!("model {model_id} upstream {upstream_id}");
+        audit::record(connection, actor, "model.remove_route", &subject, now_ms)
+    })
+}
+
+/// The model's row is changed first: whoever else changes what belongs to the model waits here.
+fn lock(connection: &mut Connection, id: i64) -> Result<(), Error> {
+    let rows = diesel::update(models::table.find(id))
+        .set(models::revision.eq(models::revision + 1))
+        .execute(connection)?;
+    super::found(rows)
+}
+
 /// Adds a price version; calls made from now on pay it, charges keep theirs.
 ///
 /// # Errors
@@ -145,11 +228,7 @@ pub fn set_price(
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
-        // The model's row is changed first: whoever else sets a price waits here.
-        let rows = diesel::update(models::table.find(id))
-            .set(models::revision.eq(models::revision + 1))
-            .execute(connection)?;
-        super::found(rows)?;
+        lock(connection, id)?;
         let newest: Option<i64> = prices::table
             .filter(prices::model_id.eq(id))
             .select(diesel::dsl::max(prices::version))
@@ -236,6 +315,10 @@ pub struct RouteName {
     pub upstream: String,
     /// What it calls the model.
     pub upstream_model: String,
+    /// Lower is tried first.
+    pub priority: i64,
+    /// Share among equals.
+    pub weight: i64,
 }
 
 /// The routes of all models, in rotation or not, by priority.
@@ -246,7 +329,13 @@ pub fn route_names(connection: &mut Connection) -> Result<Vec<RouteName>, Error>
     Ok(model_routes::table
         .inner_join(upstreams::table)
         .order((model_routes::model_id, model_routes::priority, model_routes::id))
-        .select((model_routes::model_id, upstreams::name, model_routes::upstream_model))
+        .select((
+            model_routes::model_id,
+            upstreams::name,
+            model_routes::upstream_model,
+            model_routes::priority,
+            model_routes::weight,
+        ))
         .load(connection)?)
 }
 

@@ -88,6 +88,7 @@ diesel::table! {
         secret_ciphertext -> Nullable<Binary>,
         pace_ms -> BigInt,
         enabled -> Bool,
+        allow_private -> Bool,
         created_at_ms -> BigInt,
     }
 }

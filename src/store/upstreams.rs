@@ -2,8 +2,9 @@
 
 use super::Connection;
 use super::audit::{self, Actor};
-use super::schema::upstreams;
+use super::schema::{model_routes, upstreams};
 use super::{found, taken};
+use crate::domain::Invalid;
 use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use diesel::prelude::*;
@@ -24,6 +25,8 @@ pub struct Upstream {
     pub pace_ms: i64,
     /// In rotation.
     pub enabled: bool,
+    /// Whether it may be on this machine or a private network.
+    pub allow_private: bool,
     /// When made.
     pub created_at_ms: i64,
 }
@@ -38,6 +41,8 @@ pub struct NewUpstream<'a> {
     pub base_url: &'a str,
     /// See [`Upstream::pace_ms`].
     pub pace_ms: i64,
+    /// See [`Upstream::allow_private`].
+    pub allow_private: bool,
 }
 
 /// Makes an upstream and gives its id. `seal` encrypts its secret for that id.
@@ -58,6 +63,7 @@ pub fn create(
                 upstreams::dialect.eq(new.dialect.as_str()),
                 upstreams::base_url.eq(new.base_url),
                 upstreams::pace_ms.eq(new.pace_ms),
+                upstreams::allow_private.eq(new.allow_private),
                 upstreams::created_at_ms.eq(now_ms),
             ))
             .returning(upstreams::id)
@@ -68,6 +74,59 @@ pub fn create(
             .execute(connection)?;
         audit::record(connection, actor, "upstream.create", &format!("upstream {id}"), now_ms)?;
         Ok(id)
+    })
+}
+
+/// What an edit may change; the dialect stays, since the models' routes go by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// Empty for echo.
+    pub base_url: &'a str,
+    /// See [`Upstream::pace_ms`].
+    pub pace_ms: i64,
+    /// See [`Upstream::allow_private`].
+    pub allow_private: bool,
+}
+
+/// Changes an upstream, from the next call.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn edit(
+    connection: &mut Connection,
+    id: i64,
+    settings: &Settings<'_>,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        let rows = diesel::update(upstreams::table.find(id))
+            .set((
+                upstreams::base_url.eq(settings.base_url),
+                upstreams::pace_ms.eq(settings.pace_ms),
+                upstreams::allow_private.eq(settings.allow_private),
+            ))
+            .execute(connection)?;
+        found(rows)?;
+        audit::record(connection, actor, "upstream.edit", &format!("upstream {id}"), now_ms)
+    })
+}
+
+/// Deletes an upstream that serves no model. Charges keep its id.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Invalid`] under `name` while a model has a route to it.
+pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) -> Result<(), Error> {
+    connection.write(|connection| {
+        let routes: i64 =
+            model_routes::table.filter(model_routes::upstream_id.eq(id)).count().get_result(connection)?;
+        if routes > 0 {
+            let why = "Models are served by this upstream: give them another with `keyhouse model route` first, or only \
+                       disable it.";
+            return Err(Error::invalid("name", Invalid::new(why)));
+        }
+        found(diesel::delete(upstreams::table.find(id)).execute(connection)?)?;
+        audit::record(connection, actor, "upstream.delete", &format!("upstream {id}"), now_ms)
     })
 }
 

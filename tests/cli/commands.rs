@@ -41,7 +41,10 @@ fn groups_upstreams_and_models_are_made() {
 
         let local =
             ["upstream", "create", "local", "--dialect", "openai", "--base-url", "http://127.0.0.1:9/v1/"];
-        let made = operator.json_with(&[&local[..], &["--secret-stdin"]].concat(), "sk-upstream-secret\n");
+        let made = operator.json_with(
+            &[&local[..], &["--secret-stdin", "--allow-private"]].concat(),
+            "sk-upstream-secret\n",
+        );
         assert_eq!((&made["base_url"], &made["has_secret"]), (&json!("http://127.0.0.1:9/v1"), &json!(true)));
         operator.json(&["upstream", "create", "echo", "--dialect", "echo", "--pace-ms", "5"]);
         assert_eq!(operator.json(&["upstream", "disable", "local"])["enabled"], false);
@@ -70,8 +73,8 @@ fn groups_upstreams_and_models_are_made() {
         assert_eq!(
             model["upstreams"],
             json!([
-                {"upstream": "local", "upstream_model": "meta/llama:70b=q4"},
-                {"upstream": "echo", "upstream_model": "llama"},
+                {"upstream": "local", "upstream_model": "meta/llama:70b=q4", "priority": 0, "weight": 1},
+                {"upstream": "echo", "upstream_model": "llama", "priority": 1, "weight": 1},
             ])
         );
         assert_eq!((&model["input"], &model["cached_input"]), (&json!("0.400000"), &json!("0.100000")));

@@ -7,3 +7,6 @@ mod config;
 mod database;
 mod refusals;
 mod servers;
+#[path = "../support/upstream.rs"]
+mod upstream;
+mod upstreams;

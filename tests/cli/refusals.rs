@@ -31,6 +31,13 @@ fn wrong_usage_is_status_2_and_names_the_flag() {
             vec!["upstream", "create", "x", "--dialect", "openai", "--base-url", "file:///etc/passwd"],
             "--base-url",
         ),
+        (vec!["upstream", "create", "x", "--dialect", "echo", "--allow-private"], "--allow-private"),
+        (
+            model(&["m", "--upstream", "echo", "--input", "1", "--output", "1", "--priority", "1"]),
+            "--priority",
+        ),
+        (vec!["model", "route", "m", "--upstream", "echo", "--weight", "0"], "--weight"),
+        (vec!["model", "route", "m", "--upstream", "echo", "--remove", "--priority", "1"], "--remove"),
         (vec!["upstream", "create", "x=y", "--dialect", "echo"], "<NAME>"),
         (vec!["upstream", "create", "x", "--dialect", "echo", "--pace-ms", "-1"], "--pace-ms"),
         (vec!["upstream", "create", "x", "--dialect", "echo", "--secret-stdin"], "--secret-stdin"),

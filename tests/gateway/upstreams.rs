@@ -125,6 +125,31 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
+fn an_upstream_on_this_machine_is_not_called_unless_that_is_allowed() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let trap = Upstream::start(good());
+        let port = trap.url.trim_start_matches("http://127.0.0.1");
+        // As an address, as a name that leads there, and in the disguise of IPv6.
+        for (index, host) in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].into_iter().enumerate() {
+            let name = format!("near-{index}");
+            let id = house.seed.public_openai(&name, &format!("http://{host}{port}"));
+            house.seed.model(&name, PRICE, 100, &[id]);
+            assert_eq!(house.chat(&ask(&name)).refusal(), (503, "upstream_unavailable".into()), "{host}");
+            let allowed =
+                house.seed.openai(&format!("{name}-allowed"), &format!("http://{host}{port}"), "sk-x");
+            house.seed.model(&format!("{name}-allowed"), PRICE, 100, &[allowed]);
+            assert!(trap.asked().is_empty(), "{host}");
+        }
+        assert_eq!(house.used_micros(), 0);
+        assert_eq!(house.chat(&ask("near-1-allowed")).status, 200);
+        assert_eq!(house.chat(&ask("near-1")).status, 503, "its connection is not shared");
+        assert_eq!(trap.asked().len(), 1);
+        house.is_sound();
+    }
+}
+
+#[test]
 fn an_answer_that_is_none_costs_nothing() {
     for engine in engines() {
         for act in [

@@ -185,6 +185,7 @@ def test_an_independent_server_is_relayed_and_charged_by_its_own_count(house, in
     base_url, upstream_secret = independent
     house.cli(
         "upstream", "create", "independent", "--dialect", "openai", "--base-url", base_url, "--secret-stdin",
+        "--allow-private",
         stdin=upstream_secret,
     )
     house.cli(

@@ -83,13 +83,31 @@ impl Seed {
 
     /// The built-in upstream.
     pub fn echo(&self, name: &str, pace_ms: i64) -> i64 {
-        self.upstream(&upstreams::NewUpstream { name, dialect: Dialect::Echo, base_url: "", pace_ms }, None)
+        self.upstream(
+            &upstreams::NewUpstream {
+                name,
+                dialect: Dialect::Echo,
+                base_url: "",
+                pace_ms,
+                allow_private: false,
+            },
+            None,
+        )
     }
 
     /// An OpenAI-compatible upstream with a secret.
     pub fn openai(&self, name: &str, base_url: &str, secret: &str) -> i64 {
-        let new = upstreams::NewUpstream { name, dialect: Dialect::OpenAi, base_url, pace_ms: 0 };
+        // The fake upstreams are on this machine.
+        let dialect = Dialect::OpenAi;
+        let new = upstreams::NewUpstream { name, dialect, base_url, pace_ms: 0, allow_private: true };
         self.upstream(&new, Some(secret))
+    }
+
+    /// As [`Seed::openai`], and not allowed to be on this machine.
+    pub fn public_openai(&self, name: &str, base_url: &str) -> i64 {
+        let dialect = Dialect::OpenAi;
+        let new = upstreams::NewUpstream { name, dialect, base_url, pace_ms: 0, allow_private: false };
+        self.upstream(&new, Some("sk-public-secret"))
     }
 
     fn upstream(&self, new: &upstreams::NewUpstream<'_>, secret: Option<&str>) -> i64 {

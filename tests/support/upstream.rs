@@ -145,7 +145,8 @@ fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let bytes = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let bytes = length.map_or(Some(0), |(_, length)| length.parse().ok())?;
     let mut body = vec![0; bytes];
     reader.read_exact(&mut body).ok()?;
     Some(Asked { path, headers, body: String::from_utf8(body).ok()? })

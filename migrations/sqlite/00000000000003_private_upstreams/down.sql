@@ -1,0 +1,1 @@
+ALTER TABLE upstreams DROP COLUMN allow_private;
