@@ -147,19 +147,21 @@ fn a_key_is_made_shown_switched_and_deleted() {
 
 #[test]
 fn without_json_lists_are_aligned_and_a_new_key_is_shown_whole() {
-    let operator = Operator::new(crate::database::Engine::Sqlite);
-    operator.furnish();
-    let made = operator.run(&["key", "create", "--user", "ada", "--name", "second"]);
-    let key = made.stdout.lines().find_map(|line| line.strip_prefix("Key ")).expect("a line").trim();
-    assert_eq!(key.len(), 51, "{made:?}");
-    let list = operator.run(&["key", "list"]).stdout;
-    let columns: Vec<usize> =
-        list.lines().map(|line| line.find("active").or(line.find("STATUS")).expect("it")).collect();
-    assert_eq!(columns.len(), 3);
-    assert!(columns.iter().all(|column| column.abs_diff(columns[0]) <= 2), "{list}"); // "…" is three bytes
-    let empty = Operator::new(crate::database::Engine::Sqlite).run(&["key", "list"]);
-    assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
-    assert!(empty.stderr.contains("keyhouse key create"));
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        operator.furnish();
+        let made = operator.run(&["key", "create", "--user", "ada", "--name", "second"]);
+        let key = made.stdout.lines().find_map(|line| line.strip_prefix("Key ")).expect("a line").trim();
+        assert_eq!(key.len(), 51, "{made:?}");
+        let list = operator.run(&["key", "list"]).stdout;
+        let columns: Vec<usize> =
+            list.lines().map(|line| line.find("active").or(line.find("STATUS")).expect("it")).collect();
+        assert_eq!(columns.len(), 3);
+        assert!(columns.iter().all(|column| column.abs_diff(columns[0]) <= 2), "{list}"); // "…" is three bytes
+        let empty = Operator::new(engine).run(&["key", "list"]);
+        assert_eq!((empty.status, empty.stdout.as_str()), (0, ""));
+        assert!(empty.stderr.contains("keyhouse key create"));
+    }
 }
 
 #[test]

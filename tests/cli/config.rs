@@ -1,7 +1,7 @@
 //! Flags before environment before `keyhouse.toml` before defaults.
 
 use crate::actor::{Answer, Operator, answer, bare_command};
-use crate::database::Engine;
+use crate::database::engines;
 use std::fs;
 use std::path::Path;
 
@@ -72,24 +72,26 @@ fn a_file_with_a_mistake_is_refused_by_every_command() {
 
 #[test]
 fn another_master_key_is_refused_and_none_is_made_beside_the_right_one() {
-    let operator = Operator::new(Engine::Sqlite);
-    operator.furnish();
-    let folder = operator.database.folder.path();
-    fs::write(folder.join("wrong.key"), "ab".repeat(32)).expect("written");
-    let create = ["key", "create", "--user", "ada", "--name", "x", "--master-key-file"];
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--master-key-file"];
-    for command in [&create[..], &serve] {
-        for file in ["wrong.key", "missing.key"] {
-            let refused = operator.run(&[command, &[file]].concat());
-            assert_eq!(refused.status, 1, "{refused:?}");
-            assert!(
-                refused.stderr.contains(file) && refused.stderr.contains("--master-key-file"),
-                "{refused:?}"
-            );
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        operator.furnish();
+        let folder = operator.database.folder.path();
+        fs::write(folder.join("wrong.key"), "ab".repeat(32)).expect("written");
+        let create = ["key", "create", "--user", "ada", "--name", "x", "--master-key-file"];
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--master-key-file"];
+        for command in [&create[..], &serve] {
+            for file in ["wrong.key", "missing.key"] {
+                let refused = operator.run(&[command, &[file]].concat());
+                assert_eq!(refused.status, 1, "{refused:?}");
+                assert!(
+                    refused.stderr.contains(file) && refused.stderr.contains("--master-key-file"),
+                    "{refused:?}"
+                );
+            }
         }
+        assert!(!folder.join("missing.key").exists());
+        fs::write(folder.join("wrong.key"), "not a key").expect("written");
+        assert_eq!(operator.run(&[&create[..], &["wrong.key"]].concat()).status, 1);
+        assert_eq!(operator.json(&["key", "list"]).as_array().map(Vec::len), Some(1));
     }
-    assert!(!folder.join("missing.key").exists());
-    fs::write(folder.join("wrong.key"), "not a key").expect("written");
-    assert_eq!(operator.run(&[&create[..], &["wrong.key"]].concat()).status, 1);
-    assert_eq!(operator.json(&["key", "list"]).as_array().map(Vec::len), Some(1));
 }

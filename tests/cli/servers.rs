@@ -35,18 +35,20 @@ fn commands_bite_at_once_beside_a_running_server() {
 
 #[test]
 fn a_house_without_users_prints_a_link_that_opens_setup() {
-    let operator = Operator::new(Engine::Sqlite);
-    let mut server = operator.serve(&[]);
-    let line = server.line_of_stderr();
-    let link = line.split_whitespace().find(|word| word.starts_with("http")).expect("a link");
-    assert_eq!(reqwest::blocking::get(link).expect("an answer").status(), 200);
-    drop(server);
-    operator.create_user("ada");
-    let mut server = operator.serve(&["--log", "off"]);
-    server.signal();
-    let mut rest = String::new();
-    server.stderr.read_to_string(&mut rest).expect("text");
-    assert_eq!(rest, "", "nothing after the address");
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let mut server = operator.serve(&[]);
+        let line = server.line_of_stderr();
+        let link = line.split_whitespace().find(|word| word.starts_with("http")).expect("a link");
+        assert_eq!(reqwest::blocking::get(link).expect("an answer").status(), 200);
+        drop(server);
+        operator.create_user("ada");
+        let mut server = operator.serve(&["--log", "off"]);
+        server.signal();
+        let mut rest = String::new();
+        server.stderr.read_to_string(&mut rest).expect("text");
+        assert_eq!(rest, "", "nothing after the address");
+    }
 }
 
 #[test]

@@ -114,25 +114,29 @@ fn link(html: &str, id: &str) -> Option<String> {
 
 #[test]
 fn who_is_not_signed_in_sees_no_keys() {
-    let house = House::start(Engine::Sqlite);
-    house.add_user("ada", false);
-    for path in ["/keys", "/keys/new", "/keys/1", "/keys/1/edit", "/keys/1/delete"] {
-        let answer = house.anon().get(path);
-        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
-        assert!(answer.location().starts_with("/sign-in"), "{path}");
-    }
-    for path in ["/keys/new", "/keys/1/copy", "/keys/1/reveal", "/keys/1/delete", "/keys/1/enabled"] {
-        assert!(house.anon().post(path, &[]).status.is_redirection(), "{path}");
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("ada", false);
+        for path in ["/keys", "/keys/new", "/keys/1", "/keys/1/edit", "/keys/1/delete"] {
+            let answer = house.anon().get(path);
+            assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
+            assert!(answer.location().starts_with("/sign-in"), "{path}");
+        }
+        for path in ["/keys/new", "/keys/1/copy", "/keys/1/reveal", "/keys/1/delete", "/keys/1/enabled"] {
+            assert!(house.anon().post(path, &[]).status.is_redirection(), "{path}");
+        }
     }
 }
 
 #[test]
 fn an_empty_list_explains_what_a_key_is() {
-    let (_house, ada) = house_with_ada(Engine::Sqlite);
-    let page = ada.get("/keys");
-    assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains("No API keys yet"));
-    assert_eq!(page.body.matches("href=\"/keys/new\"").count(), 2);
+    for engine in engines() {
+        let (_house, ada) = house_with_ada(engine);
+        let page = ada.get("/keys");
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(page.body.contains("No API keys yet"));
+        assert_eq!(page.body.matches("href=\"/keys/new\"").count(), 2);
+    }
 }
 
 #[test]
@@ -159,52 +163,62 @@ fn a_created_key_is_shown_once_with_programs_that_use_this_server() {
 
 #[test]
 fn a_new_row_is_on_top_whatever_the_list_shows() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    make_key(&house, &ada, "alpha");
-    let group = default_group(&house);
-    let fields = [("name", "beta"), ("group_id", group.as_str()), ("unlimited", "on")];
-    let current = format!("{}/keys?q=alpha", house.url);
-    let answer =
-        send(ada.form("/keys/new", &fields).header("hx-request", "true").header("hx-current-url", current));
-    assert_eq!(names(&answer.body), ["beta", "alpha"]);
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        make_key(&house, &ada, "alpha");
+        let group = default_group(&house);
+        let fields = [("name", "beta"), ("group_id", group.as_str()), ("unlimited", "on")];
+        let current = format!("{}/keys?q=alpha", house.url);
+        let answer = send(
+            ada.form("/keys/new", &fields).header("hx-request", "true").header("hx-current-url", current),
+        );
+        assert_eq!(names(&answer.body), ["beta", "alpha"]);
+    }
 }
 
 #[test]
 fn without_javascript_every_dialog_is_a_page() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let created = create(&house, &ada, false, &[("name", "plain")]);
-    assert_eq!(created.status, StatusCode::OK);
-    assert!(created.body.contains("<!doctype html>"));
-    let secret = secret_in(&created.body).expect("the key");
-    let id = only_key(&house, "ada").id;
-    for path in
-        ["/keys/new".to_owned(), format!("/keys/{id}/edit"), format!("/keys/{id}/delete"), "/keys".to_owned()]
-    {
-        let page = ada.get(&path);
-        assert_eq!(page.status, StatusCode::OK, "{path}");
-        assert!(page.body.contains("<!doctype html>"), "{path}");
-        assert_eq!(secret_in(&page.body), None, "{path}");
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let created = create(&house, &ada, false, &[("name", "plain")]);
+        assert_eq!(created.status, StatusCode::OK);
+        assert!(created.body.contains("<!doctype html>"));
+        let secret = secret_in(&created.body).expect("the key");
+        let id = only_key(&house, "ada").id;
+        for path in [
+            "/keys/new".to_owned(),
+            format!("/keys/{id}/edit"),
+            format!("/keys/{id}/delete"),
+            "/keys".to_owned(),
+        ] {
+            let page = ada.get(&path);
+            assert_eq!(page.status, StatusCode::OK, "{path}");
+            assert!(page.body.contains("<!doctype html>"), "{path}");
+            assert_eq!(secret_in(&page.body), None, "{path}");
+        }
+        for action in ["copy", "reveal"] {
+            let page = ada.post(&format!("/keys/{id}/{action}"), &[]);
+            assert_eq!(secret_in(&page.body), Some(secret.clone()));
+            assert!(page.body.contains("readonly"));
+        }
+        let toggled = ada.post(&format!("/keys/{id}/enabled"), &[("enabled", "false")]);
+        assert_eq!((toggled.status, toggled.location()), (StatusCode::SEE_OTHER, "/keys"));
+        let list = ada.get("/keys");
+        assert!(list.body.contains("Disabled “plain”") && list.body.contains("aria-checked=\"false\""));
+        assert_eq!(ada.post(&format!("/keys/{id}/delete"), &[]).location(), "/keys");
+        assert!(ada.get("/keys").body.contains("No API keys yet"));
     }
-    for action in ["copy", "reveal"] {
-        let page = ada.post(&format!("/keys/{id}/{action}"), &[]);
-        assert_eq!(secret_in(&page.body), Some(secret.clone()));
-        assert!(page.body.contains("readonly"));
-    }
-    let toggled = ada.post(&format!("/keys/{id}/enabled"), &[("enabled", "false")]);
-    assert_eq!((toggled.status, toggled.location()), (StatusCode::SEE_OTHER, "/keys"));
-    let list = ada.get("/keys");
-    assert!(list.body.contains("Disabled “plain”") && list.body.contains("aria-checked=\"false\""));
-    assert_eq!(ada.post(&format!("/keys/{id}/delete"), &[]).location(), "/keys");
-    assert!(ada.get("/keys").body.contains("No API keys yet"));
 }
 
 #[test]
 fn the_list_never_holds_a_secret() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let (key, secret) = make_key(&house, &ada, "quiet");
-    for answer in [ada.get("/keys"), ada.htmx_get("/keys"), ada.htmx_get(&format!("/keys/{}", key.id))] {
-        assert!(answer.body.contains(&format!("sk-kh…{}", key.last4)));
-        assert!(!answer.body.contains(&secret) && secret_in(&answer.body).is_none());
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let (key, secret) = make_key(&house, &ada, "quiet");
+        for answer in [ada.get("/keys"), ada.htmx_get("/keys"), ada.htmx_get(&format!("/keys/{}", key.id))] {
+            assert!(answer.body.contains(&format!("sk-kh…{}", key.last4)));
+            assert!(!answer.body.contains(&secret) && secret_in(&answer.body).is_none());
+        }
     }
 }
 
@@ -304,57 +318,67 @@ fn bad_input_is_refused_beside_its_field_and_nothing_is_stored() {
 
 #[test]
 fn a_megabyte_of_name_is_turned_away() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let answer = create(&house, &ada, true, &[("name", &"x".repeat(1_000_000))]);
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(ada.post("/keys/new", &[]).status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(keys_of(&house, "ada").len(), 0);
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let answer = create(&house, &ada, true, &[("name", &"x".repeat(1_000_000))]);
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(ada.post("/keys/new", &[]).status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(keys_of(&house, "ada").len(), 0);
+    }
 }
 
 #[test]
 fn names_are_text_in_every_place() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let (key, _) = make_key(&house, &ada, "<script>alert(1)</script> \"'");
-    for path in ["/keys".to_owned(), format!("/keys/{}/edit", key.id), format!("/keys/{}/delete", key.id)] {
-        assert!(!ada.get(&path).body.contains("<script>alert"), "{path}");
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let (key, _) = make_key(&house, &ada, "<script>alert(1)</script> \"'");
+        for path in ["/keys".to_owned(), format!("/keys/{}/edit", key.id), format!("/keys/{}/delete", key.id)]
+        {
+            assert!(!ada.get(&path).body.contains("<script>alert"), "{path}");
+        }
+        let (key, _) = make_key(&house, &ada, "Ключ 🔑");
+        let answer = htmx_post(&ada, &format!("/keys/{}/enabled", key.id), &[("enabled", "false")]);
+        let event: serde_json::Value = serde_json::from_str(answer.header("hx-trigger")).expect("JSON");
+        assert_eq!(event["toast"]["text"], "Disabled “Ключ 🔑”");
     }
-    let (key, _) = make_key(&house, &ada, "Ключ 🔑");
-    let answer = htmx_post(&ada, &format!("/keys/{}/enabled", key.id), &[("enabled", "false")]);
-    let event: serde_json::Value = serde_json::from_str(answer.header("hx-trigger")).expect("JSON");
-    assert_eq!(event["toast"]["text"], "Disabled “Ключ 🔑”");
 }
 
 #[test]
 fn a_limit_typed_beside_a_forgotten_tick_is_not_ignored() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let answer = create(&house, &ada, true, &[("name", "k"), ("credit_limit", "10"), ("unlimited", "on")]);
-    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(answer.body.contains("Untick Unlimited Credits"));
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let answer =
+            create(&house, &ada, true, &[("name", "k"), ("credit_limit", "10"), ("unlimited", "on")]);
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.contains("Untick Unlimited Credits"));
+    }
 }
 
 #[test]
 fn the_form_shows_real_prices_addresses_and_credits() {
-    let (_house, ada) = house_with_ada(Engine::Sqlite);
-    let form = ada.get("/keys/new").body;
-    for text in [
-        "default (×1) — gpt-4o: 2.5 in, 10 out per 1M tokens",
-        "premium (×2) — gpt-4o: 5 in, 20 out per 1M tokens",
-        "127.0.0.1",
-        "now 12.5 credits",
-    ] {
-        assert!(form.contains(text), "{text}");
-    }
-    for label in [
-        "Name",
-        "Expiry Date",
-        "Credit Limit",
-        "Unlimited Credits",
-        "Group",
-        "Model Restrictions",
-        "IP Whitelist",
-        "Save Changes",
-    ] {
-        assert!(form.contains(&format!(">{label}<")), "{label}");
+    for engine in engines() {
+        let (_house, ada) = house_with_ada(engine);
+        let form = ada.get("/keys/new").body;
+        for text in [
+            "default (×1) — gpt-4o: 2.5 in, 10 out per 1M tokens",
+            "premium (×2) — gpt-4o: 5 in, 20 out per 1M tokens",
+            "127.0.0.1",
+            "now 12.5 credits",
+        ] {
+            assert!(form.contains(text), "{text}");
+        }
+        for label in [
+            "Name",
+            "Expiry Date",
+            "Credit Limit",
+            "Unlimited Credits",
+            "Group",
+            "Model Restrictions",
+            "IP Whitelist",
+            "Save Changes",
+        ] {
+            assert!(form.contains(&format!(">{label}<")), "{label}");
+        }
     }
 }
 
@@ -453,26 +477,28 @@ fn the_second_of_two_editors_is_told_and_nothing_is_lost() {
 
 #[test]
 fn an_expired_key_can_be_renamed_and_extending_it_makes_it_active() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let (key, _) = make_key(&house, &ada, "old");
-    // Expired a day ago, at a moment that is no whole minute.
-    let expired_at_ms = now_ms() - DAY_MS;
-    let expired_at_ms = expired_at_ms - expired_at_ms.rem_euclid(60_000) + 12_345;
-    set_expiry(&house, key.id, expired_at_ms);
-    assert!(ada.get("/keys").body.contains("Expired</span>"));
-    let form = htmx_get_edit(&ada, &key);
-    let shown = form.split_once("name=\"expires\" value=\"").expect("the field").1;
-    let shown = shown.split('"').next().expect("its value");
-    let mut fields = edit_fields(&key);
-    fields[0].1 = "renamed".into();
-    fields.push(("expires", shown.to_owned()));
-    assert_eq!(save(&ada, key.id, &fields).status, StatusCode::OK);
-    let stored = only_key(&house, "ada");
-    assert_eq!((stored.name.as_str(), stored.expires_at_ms), ("renamed", Some(expired_at_ms)));
-    let mut fields = edit_fields(&stored);
-    fields.push(("expires", "2099-01-01T00:00".into()));
-    let answer = save(&ada, key.id, &fields);
-    assert!(answer.body.contains("Active</span>"), "{}", answer.body);
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let (key, _) = make_key(&house, &ada, "old");
+        // Expired a day ago, at a moment that is no whole minute.
+        let expired_at_ms = now_ms() - DAY_MS;
+        let expired_at_ms = expired_at_ms - expired_at_ms.rem_euclid(60_000) + 12_345;
+        set_expiry(&house, key.id, expired_at_ms);
+        assert!(ada.get("/keys").body.contains("Expired</span>"));
+        let form = htmx_get_edit(&ada, &key);
+        let shown = form.split_once("name=\"expires\" value=\"").expect("the field").1;
+        let shown = shown.split('"').next().expect("its value");
+        let mut fields = edit_fields(&key);
+        fields[0].1 = "renamed".into();
+        fields.push(("expires", shown.to_owned()));
+        assert_eq!(save(&ada, key.id, &fields).status, StatusCode::OK);
+        let stored = only_key(&house, "ada");
+        assert_eq!((stored.name.as_str(), stored.expires_at_ms), ("renamed", Some(expired_at_ms)));
+        let mut fields = edit_fields(&stored);
+        fields.push(("expires", "2099-01-01T00:00".into()));
+        let answer = save(&ada, key.id, &fields);
+        assert!(answer.body.contains("Active</span>"), "{}", answer.body);
+    }
 }
 
 /// To a moment that no form could set.
@@ -486,18 +512,24 @@ pub fn set_expiry(house: &House, id: i64, expires_at_ms: i64) {
 
 #[test]
 fn editing_bad_input_keeps_the_key_as_it_is() {
-    let (house, ada) = house_with_ada(Engine::Sqlite);
-    let (key, _) = make_key(&house, &ada, "steady");
-    for (field, value) in
-        [("name", ""), ("credit_limit", "-1"), ("expires", "2001-01-01T00:00"), ("ip_allowlist", "::/129")]
-    {
-        let mut fields: Vec<_> = edit_fields(&key).into_iter().filter(|(name, _)| *name != field).collect();
-        fields.push((field, value.to_owned()));
-        let answer = save(&ada, key.id, &fields);
-        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
-        assert!(answer.body.contains(&format!("id=\"{field}-error\"")), "{field}");
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let (key, _) = make_key(&house, &ada, "steady");
+        for (field, value) in [
+            ("name", ""),
+            ("credit_limit", "-1"),
+            ("expires", "2001-01-01T00:00"),
+            ("ip_allowlist", "::/129"),
+        ] {
+            let mut fields: Vec<_> =
+                edit_fields(&key).into_iter().filter(|(name, _)| *name != field).collect();
+            fields.push((field, value.to_owned()));
+            let answer = save(&ada, key.id, &fields);
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
+            assert!(answer.body.contains(&format!("id=\"{field}-error\"")), "{field}");
+        }
+        assert_eq!(only_key(&house, "ada").revision, key.revision);
     }
-    assert_eq!(only_key(&house, "ada").revision, key.revision);
 }
 
 #[test]
