@@ -14,7 +14,7 @@ use crate::vault::Vault;
 use actix_htmx::HtmxMiddleware;
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, Resource, web};
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -52,29 +52,46 @@ fn routes(house: &House, gateway: &gateway::Shared) -> impl FnOnce(&mut web::Ser
 }
 
 fn gateway_routes(routes: &mut web::ServiceConfig, gateway: &gateway::Shared) {
-    let get_only = || web::to(gateway::only_get);
+    let metered = |endpoint| metered(endpoint, gateway);
     routes
-        .service(metered(Endpoint::ChatCompletions, gateway))
+        .service(metered(Endpoint::ChatCompletions))
+        .service(metered(Endpoint::Completions))
+        .service(metered(Endpoint::Embeddings))
+        .service(metered(Endpoint::Moderations))
+        .service(metered(Endpoint::Rerank))
+        .service(metered(Endpoint::Messages))
+        .service(metered(Endpoint::CountTokens))
+        .service(metered(Endpoint::Responses))
         .service(
-            web::resource("/models").route(web::get().to(gateway::models::list)).default_service(get_only()),
+            resource("/responses/{id}", "GET, DELETE")
+                .route(web::get().to(gateway::responses::stored))
+                .route(web::delete().to(gateway::responses::stored)),
         )
+        .service(resource("/responses/{id}/cancel", "POST").route(web::post().to(gateway::responses::stored)))
         .service(
-            web::resource("/models/{id:.+}")
-                .route(web::get().to(gateway::models::show))
-                .default_service(get_only()),
+            resource("/responses/{id}/input_items", "GET").route(web::get().to(gateway::responses::stored)),
         )
+        .service(metered(Endpoint::ImageGenerations))
+        .service(metered(Endpoint::Speech))
+        .service(resource("/models", "GET").route(web::get().to(gateway::models::list)))
+        .service(resource("/models/{id:.+}", "GET").route(web::get().to(gateway::models::show)))
+        .service(resource("/key", "GET").route(web::get().to(gateway::key::show)))
         .default_service(web::to(gateway::unknown_route));
+}
+
+/// A route that answers other methods by naming its own.
+fn resource(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move |request| gateway::wrong_method(request, methods)))
 }
 
 /// A route whose calls are held, relayed, charged and counted.
 fn metered(endpoint: Endpoint, gateway: &gateway::Shared) -> impl HttpServiceFactory + use<> {
     let figures = gateway.figures.of(endpoint);
-    web::resource(endpoint.path())
+    resource(endpoint.path(), "POST")
         .app_data(endpoint)
         .app_data(figures.clone())
         .wrap(from_fn(move |request, next| figures.clone().count(request, next)))
         .route(web::post().to(gateway::call::answer))
-        .default_service(web::to(gateway::only_post))
 }
 
 /// The dashboard's files. No session: they are nobody's.

@@ -31,6 +31,9 @@ pub(super) enum ModelCommand {
 const CREATE_EXAMPLES: &str = "\
 Examples:
   keyhouse model create gpt-4o --upstream openai --input 2.5 --output 10 --cached-input 1.25
+  keyhouse model create claude-sonnet --upstream anthropic=claude-sonnet-4-5 --input 3 --output 15 \\
+      --cached-input 0.3 --cache-write 3.75 --max-output 64000
+  keyhouse model create whisper-1 --upstream openai --input 0 --output 0 --per-audio-second 0.0001
   keyhouse model create llama --upstream local=llama3:70b --upstream openrouter=meta/llama-3-70b \\
       --input 0.4 --output 0.8 --max-output 8192";
 
@@ -101,18 +104,35 @@ struct PriceOptions {
     /// Credits per million input tokens the upstream read from its cache [default: as --input]
     #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
     cached_input: Option<Credits>,
+    /// Credits per million input tokens the upstream wrote to its cache [default: as --input]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    cache_write: Option<Credits>,
     /// Credits per request, whatever its length [default: 0]
     #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
     per_request: Option<Credits>,
+    /// Credits per image made [default: 0]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    per_image: Option<Credits>,
+    /// Credits per second of sound heard [default: 0]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    per_audio_second: Option<Credits>,
+    /// Credits per million characters spoken [default: 0]
+    #[arg(long, value_name = "P", value_parser = Credits::parse, allow_hyphen_values = true)]
+    per_character: Option<Credits>,
 }
 
 impl PriceOptions {
     fn price(&self) -> Price {
+        let or_none = |price: Option<Credits>| price.map_or(0, Credits::micros);
         Price {
             input_micros: self.input.micros(),
             cached_input_micros: self.cached_input.map(Credits::micros),
+            cache_write_micros: self.cache_write.map(Credits::micros),
             output_micros: self.output.micros(),
-            per_request_micros: self.per_request.map_or(0, Credits::micros),
+            per_request_micros: or_none(self.per_request),
+            per_image_micros: or_none(self.per_image),
+            per_audio_second_micros: or_none(self.per_audio_second),
+            per_character_micros: or_none(self.per_character),
         }
     }
 }
@@ -125,8 +145,12 @@ struct ModelView {
     price_version: i64,
     input: String,
     cached_input: Option<String>,
+    cache_write: Option<String>,
     output: String,
     per_request: String,
+    per_image: String,
+    per_audio_second: String,
+    per_character: String,
     upstreams: Vec<RouteView>,
     created_at: String,
 }
@@ -137,6 +161,22 @@ struct RouteView {
     upstream_model: String,
     priority: i64,
     weight: i64,
+}
+
+impl ModelView {
+    /// Those that few models have; a table has only so many columns.
+    fn other_prices(&self) -> String {
+        let written = self.cache_write.as_deref().map(|price| ("cache write", price));
+        let zero = credits(0);
+        let others = [
+            ("per image", self.per_image.as_str()),
+            ("per audio second", &self.per_audio_second),
+            ("per million characters", &self.per_character),
+        ];
+        let others = others.into_iter().filter(|(_, price)| *price != zero);
+        let lines = written.into_iter().chain(others).map(|(name, price)| format!("{price} {name}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl Show for ModelView {
@@ -158,6 +198,7 @@ impl Show for ModelView {
             ("Cached input", self.cached_input.clone().unwrap_or_else(|| self.input.clone())),
             ("Output", self.output.clone()),
             ("Per request", self.per_request.clone()),
+            ("Other prices", self.other_prices()),
             ("Version", self.price_version.to_string()),
             ("Max output", self.max_output_tokens.to_string()),
             ("Upstreams", upstreams.join("\n")),
@@ -254,8 +295,12 @@ fn views(connection: &mut Connection) -> Result<Vec<ModelView>, Error> {
         price_version: version.version,
         input: credits(version.input_micros),
         cached_input: version.cached_input_micros.map(credits),
+        cache_write: version.cache_write_micros.map(credits),
         output: credits(version.output_micros),
         per_request: credits(version.per_request_micros),
+        per_image: credits(version.per_image_micros),
+        per_audio_second: credits(version.per_audio_second_micros),
+        per_character: credits(version.per_character_micros),
         upstreams: routes
             .iter()
             .filter(|route| route.model_id == model.id)

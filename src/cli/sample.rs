@@ -173,7 +173,7 @@ fn make_models(connection: &mut Connection, actor: &Actor, now_ms: i64) -> Resul
             input_micros: amount(input)?.micros(),
             cached_input_micros: Some(amount(cached)?.micros()),
             output_micros: amount(output)?.micros(),
-            per_request_micros: 0,
+            ..Price::FREE
         };
         let new = NewModel {
             name: &ModelName::parse(name).map_err(|why| Error::invalid("name", why))?,
@@ -255,7 +255,7 @@ async fn spend_one(house: &House, secret: &KeySecret, micros: i64, model: &str) 
         charge_id,
         amount: Amount::Settle(micros),
         outcome: Outcome::Complete,
-        usage: Usage::checked(0, 0, output_tokens).map(|usage| (usage, UsageSource::Upstream)),
+        usage: Some((Usage { output_tokens, ..Usage::NONE }, UsageSource::Upstream)),
         upstream_id: offer.routes.first().map(|route| route.upstream.id),
         status: Some(200),
         first_byte_ms: Some(PACE_MS),

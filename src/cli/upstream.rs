@@ -42,6 +42,8 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   printf %s \"$OPENAI_API_KEY\" | keyhouse upstream create openai --dialect openai \\
       --base-url https://api.openai.com/v1 --secret-stdin
+  printf %s \"$ANTHROPIC_API_KEY\" | keyhouse upstream create anthropic --dialect anthropic \\
+      --base-url https://api.anthropic.com/v1 --secret-stdin
   keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1 --allow-private
   keyhouse upstream create echo --dialect echo --pace-ms 30";
 
@@ -52,8 +54,8 @@ pub(super) struct Create {
     /// Unique name: letters, digits, or . _ -
     #[arg(value_parser = UpstreamName::parse)]
     name: UpstreamName,
-    /// How to talk to it: openai, or echo, which is built in and answers by itself
-    #[arg(long, value_name = "openai|echo", value_parser = Dialect::parse)]
+    /// How to talk to it: openai, anthropic, or echo, which is built in and answers by itself
+    #[arg(long, value_name = "openai|anthropic|echo", value_parser = Dialect::parse)]
     dialect: Dialect,
     /// Where it is, up to and with /v1
     #[arg(long, value_name = "URL", value_parser = BaseUrl::parse)]

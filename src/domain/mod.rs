@@ -7,6 +7,7 @@ pub mod key;
 pub mod models;
 pub mod network;
 pub mod price;
+pub mod response;
 pub mod secret;
 pub mod upstream;
 pub mod usage;

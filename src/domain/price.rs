@@ -1,11 +1,12 @@
-//! What a call costs: a price version, a group's multiplier, token counts → micro-credits, rounded up once.
+//! What a call costs: a price version, a group's multiplier, what was used → micro-credits, rounded up once.
 
 use super::Invalid;
 use super::credits::{Credits, MICROS_PER_CREDIT};
 use super::usage::Usage;
 
-/// Tokens that a token price is quoted for.
+/// Tokens, or characters, that a price is quoted for.
 const TOKENS_PER_PRICE: i128 = 1_000_000;
+const MS_PER_SECOND: i128 = 1_000;
 
 /// One version of a model's price. All amounts in micro-credits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,10 +15,18 @@ pub struct Price {
     pub input_micros: i64,
     /// Per million input tokens the upstream read from its cache; `None`: as other input.
     pub cached_input_micros: Option<i64>,
+    /// Per million input tokens the upstream wrote to its cache; `None`: as other input.
+    pub cache_write_micros: Option<i64>,
     /// Per million output tokens.
     pub output_micros: i64,
     /// Per request, whatever its length.
     pub per_request_micros: i64,
+    /// Per image made.
+    pub per_image_micros: i64,
+    /// Per second of sound heard.
+    pub per_audio_second_micros: i64,
+    /// Per million characters spoken.
+    pub per_character_micros: i64,
 }
 
 /// A group's price factor in millionths: ×1.5 is 1 500 000.
@@ -68,57 +77,57 @@ impl std::fmt::Display for Multiplier {
 pub struct Overflow;
 
 impl Price {
+    /// Costs nothing.
+    pub const FREE: Self = Self {
+        input_micros: 0,
+        cached_input_micros: None,
+        cache_write_micros: None,
+        output_micros: 0,
+        per_request_micros: 0,
+        per_image_micros: 0,
+        per_audio_second_micros: 0,
+        per_character_micros: 0,
+    };
+
     /// What `usage` costs, in micro-credits, rounded up once at the very end.
     ///
     /// # Errors
     /// [`Overflow`] when the amount leaves `i64`.
     pub fn cost(&self, usage: Usage, multiplier: Multiplier) -> Result<i64, Overflow> {
-        let cached = i128::from(usage.cached_input_tokens);
-        let uncached = i128::from(usage.input_tokens) - cached;
-        let cached_price = self.cached_input_micros.unwrap_or(self.input_micros);
-        self.rounded(
-            uncached * i128::from(self.input_micros)
-                + cached * i128::from(cached_price)
-                + i128::from(usage.output_tokens) * i128::from(self.output_micros),
-            multiplier,
-        )
+        let (cached, written) = (usage.cached_input_tokens, usage.cache_write_tokens);
+        let input = [
+            (usage.input_tokens - cached - written, self.input_micros),
+            (cached, self.cached_input_micros.unwrap_or(self.input_micros)),
+            (written, self.cache_write_micros.unwrap_or(self.input_micros)),
+        ];
+        self.rounded(input, usage, multiplier)
     }
 
-    /// The most that `input_tokens` and `output_tokens` can cost, however much of the input is cached.
+    /// The most that a call can cost which uses no more than `bound`, however much of its input is cached.
     ///
     /// # Errors
     /// [`Overflow`] when the amount leaves `i64`.
-    pub fn most(
-        &self,
-        input_tokens: i64,
-        output_tokens: i64,
-        multiplier: Multiplier,
-    ) -> Result<i64, Overflow> {
-        self.rounded(
-            i128::from(input_tokens) * i128::from(self.dearest_input_micros())
-                + i128::from(output_tokens) * i128::from(self.output_micros),
-            multiplier,
-        )
+    pub fn most(&self, bound: Usage, multiplier: Multiplier) -> Result<i64, Overflow> {
+        self.rounded([(bound.input_tokens, self.dearest_input_micros())], bound, multiplier)
     }
 
-    /// How many output tokens `available_micros` pays for beside `input_tokens`, at most `tokens_max`.
-    /// `None` when not even the input is affordable.
+    /// How many output tokens `available_micros` pays for beside the rest of `bound`, at most those of `bound`.
+    /// `None` when not even the rest is affordable.
     pub fn affordable_output(
         &self,
-        input_tokens: i64,
-        tokens_max: i64,
+        bound: Usage,
         multiplier: Multiplier,
         available_micros: i64,
     ) -> Option<i64> {
-        let fits = |output| matches!(self.most(input_tokens, output, multiplier), Ok(cost) if cost <= available_micros);
+        let fits = |output_tokens| matches!(self.most(Usage { output_tokens, ..bound }, multiplier), Ok(cost) if cost <= available_micros);
         if !fits(0) {
             return None;
         }
-        if fits(tokens_max) {
-            return Some(tokens_max);
+        if fits(bound.output_tokens) {
+            return Some(bound.output_tokens);
         }
         // Cost rises with tokens: halve the range until the last affordable count stands.
-        let (mut fits_at, mut too_many) = (0, tokens_max);
+        let (mut fits_at, mut too_many) = (0, bound.output_tokens);
         while too_many - fits_at > 1 {
             let middle = fits_at + (too_many - fits_at) / 2;
             if fits(middle) {
@@ -131,18 +140,39 @@ impl Price {
     }
 
     fn dearest_input_micros(&self) -> i64 {
-        self.cached_input_micros.map_or(self.input_micros, |cached| cached.max(self.input_micros))
+        let cached = self.cached_input_micros.unwrap_or(self.input_micros);
+        let written = self.cache_write_micros.unwrap_or(self.input_micros);
+        self.input_micros.max(cached).max(written)
     }
 
-    /// (tokens × price per million + per request) × multiplier, in micro-credits, rounded up.
-    fn rounded(&self, token_part: i128, multiplier: Multiplier) -> Result<i64, Overflow> {
-        let per_request = i128::from(self.per_request_micros) * TOKENS_PER_PRICE;
-        let divisor = TOKENS_PER_PRICE * i128::from(MICROS_PER_CREDIT);
-        let product = token_part
-            .checked_add(per_request)
+    /// (tokens and characters × price per million + seconds, images and the request × price each) × multiplier, in
+    /// micro-credits, rounded up.
+    fn rounded<const N: usize>(
+        &self,
+        input: [(i64, i64); N],
+        usage: Usage,
+        multiplier: Multiplier,
+    ) -> Result<i64, Overflow> {
+        let seconds_scale = TOKENS_PER_PRICE / MS_PER_SECOND;
+        let others = [
+            (usage.output_tokens, self.output_micros, 1),
+            (usage.characters, self.per_character_micros, 1),
+            (usage.audio_ms, self.per_audio_second_micros, seconds_scale),
+            (usage.images, self.per_image_micros, TOKENS_PER_PRICE),
+            (1, self.per_request_micros, TOKENS_PER_PRICE),
+        ];
+        let input = input.into_iter().map(|(count, micros)| (count, micros, 1));
+        let product = input
+            .chain(others)
+            .try_fold(0i128, |sum, (count, micros, scale)| {
+                let part = (i128::from(count) * i128::from(micros)).checked_mul(scale)?;
+                sum.checked_add(part)
+            })
             .and_then(|sum| sum.checked_mul(i128::from(multiplier.0)))
             .ok_or(Overflow)?;
-        i64::try_from((product + divisor - 1) / divisor).map_err(|_| Overflow)
+        let divisor = TOKENS_PER_PRICE * i128::from(MICROS_PER_CREDIT);
+        let rounded_up = product.checked_add(divisor - 1).ok_or(Overflow)? / divisor;
+        i64::try_from(rounded_up).map_err(|_| Overflow)
     }
 }
 
@@ -156,10 +186,11 @@ mod tests {
         cached_input_micros: Some(1_250_000),
         output_micros: 10_000_000,
         per_request_micros: 100,
+        ..Price::FREE
     };
 
-    fn usage(input: i64, cached: i64, output: i64) -> Usage {
-        Usage::checked(input, cached, output).expect("sane")
+    fn usage(input_tokens: i64, cached_input_tokens: i64, output_tokens: i64) -> Usage {
+        Usage { input_tokens, cached_input_tokens, output_tokens, ..Usage::NONE }.checked().expect("sane")
     }
 
     #[test]
@@ -170,10 +201,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_to_the_cache_has_its_own_price() {
+        let price = Price { cache_write_micros: Some(3_125_000), ..PRICE };
+        let used = Usage { cache_write_tokens: 80, ..usage(1000, 400, 0) };
+        // 520 × 2.5 + 400 × 1.25 + 80 × 3.125 + 100.
+        assert_eq!(price.cost(used, Multiplier::ONE), Ok(2_150));
+        assert_eq!(PRICE.cost(used, Multiplier::ONE), Ok(600 * 25 / 10 + 500 + 100));
+    }
+
+    #[test]
+    fn images_sound_and_characters_are_priced_each() {
+        let price = Price {
+            per_image_micros: 40_000,
+            per_audio_second_micros: 100,
+            per_character_micros: 15_000_000,
+            ..Price::FREE
+        };
+        let used = Usage { images: 2, audio_ms: 1_234, characters: 10, ..Usage::NONE };
+        // 80 000 + 123.4 + 150.
+        assert_eq!(price.cost(used, Multiplier::ONE), Ok(80_274));
+    }
+
+    #[test]
     fn a_fraction_of_a_micro_credit_is_rounded_up_once() {
-        let price = Price { input_micros: 1, output_micros: 1, ..Price::default() };
-        assert_eq!(price.cost(usage(1, 0, 1), Multiplier::ONE), Ok(1));
-        assert_eq!(price.cost(usage(0, 0, 0), Multiplier::ONE), Ok(0));
+        let price = Price {
+            input_micros: 1,
+            output_micros: 1,
+            per_audio_second_micros: 1,
+            per_character_micros: 1,
+            ..Price::FREE
+        };
+        let used = Usage { audio_ms: 1, characters: 1, ..usage(1, 0, 1) };
+        assert_eq!(price.cost(used, Multiplier::ONE), Ok(1));
+        assert_eq!(price.cost(Usage::NONE, Multiplier::ONE), Ok(0));
     }
 
     #[test]
@@ -187,30 +247,78 @@ mod tests {
 
     #[test]
     fn overflow_is_an_error_not_a_bargain() {
-        let dear = Price { output_micros: i64::MAX, ..Price::default() };
-        assert_eq!(dear.most(0, i64::MAX, Multiplier(Multiplier::MAX)), Err(Overflow));
+        let dear = Price {
+            input_micros: i64::MAX,
+            output_micros: i64::MAX,
+            per_request_micros: i64::MAX,
+            per_image_micros: i64::MAX,
+            per_audio_second_micros: i64::MAX,
+            per_character_micros: i64::MAX,
+            ..Price::FREE
+        };
+        let everything = Usage {
+            input_tokens: i64::MAX,
+            output_tokens: i64::MAX,
+            images: i64::MAX,
+            audio_ms: i64::MAX,
+            characters: i64::MAX,
+            ..Usage::NONE
+        };
+        assert_eq!(dear.most(everything, Multiplier(Multiplier::MAX)), Err(Overflow));
+        let output = Usage { output_tokens: i64::MAX, ..Usage::NONE };
+        assert_eq!(dear.most(output, Multiplier(Multiplier::MAX)), Err(Overflow));
+    }
+
+    fn any_price() -> impl Strategy<Value = Price> {
+        let micros = || 0i64..100_000_000;
+        let maybe = || proptest::option::of(0i64..100_000_000);
+        (micros(), maybe(), maybe(), micros(), micros(), micros(), micros(), micros()).prop_map(
+            |(input, cached, written, output, request, image, second, character)| Price {
+                input_micros: input,
+                cached_input_micros: cached,
+                cache_write_micros: written,
+                output_micros: output,
+                per_request_micros: request,
+                per_image_micros: image,
+                per_audio_second_micros: second,
+                per_character_micros: character,
+            },
+        )
     }
 
     proptest! {
         #[test]
         fn what_is_held_covers_what_can_be_charged(
-            input in 0i64..5_000_000, cached_share in 0i64..=100, output in 0i64..5_000_000,
-            price_in in 0i64..100_000_000, cached in proptest::option::of(0i64..100_000_000),
-            price_out in 0i64..100_000_000, per_request in 0i64..100_000_000, multiplier in Multiplier::MIN..=Multiplier::MAX,
+            price in any_price(), multiplier in Multiplier::MIN..=Multiplier::MAX,
+            input in 0i64..5_000_000, cached_share in 0i64..=50, written_share in 0i64..=50,
+            output in 0i64..5_000_000, images in 0i64..=10, audio_ms in 0i64..100_000_000, characters in 0i64..1_000_000,
+            used_share in 0i64..=100,
         ) {
-            let price = Price { input_micros: price_in, cached_input_micros: cached, output_micros: price_out, per_request_micros: per_request };
-            let used = usage(input, input * cached_share / 100, output);
-            let most = price.most(input, output, Multiplier(multiplier)).expect("small");
+            let bound = Usage { input_tokens: input, output_tokens: output, images, audio_ms, characters, ..Usage::NONE };
+            let share = |count: i64| count * used_share / 100;
+            let used = Usage {
+                input_tokens: share(input),
+                cached_input_tokens: share(input) * cached_share / 100,
+                cache_write_tokens: share(input) * written_share / 100,
+                output_tokens: share(output),
+                reasoning_tokens: share(output),
+                images: share(images),
+                audio_ms: share(audio_ms),
+                characters: share(characters),
+            }
+            .checked()
+            .expect("sane");
+            let most = price.most(bound, Multiplier(multiplier)).expect("small");
             prop_assert!(price.cost(used, Multiplier(multiplier)).expect("small") <= most);
         }
 
         #[test]
         fn the_affordable_output_is_the_largest(
-            input in 0i64..100_000, output_max in 1i64..100_000, price_out in 0i64..100_000_000, available in 0i64..10_000_000,
+            price in any_price(), input in 0i64..100_000, output_max in 1i64..100_000, available in 0i64..1_000_000_000,
         ) {
-            let price = Price { output_micros: price_out, ..PRICE };
-            let most = |output| price.most(input, output, Multiplier::ONE).expect("small");
-            match price.affordable_output(input, output_max, Multiplier::ONE, available) {
+            let bound = Usage { input_tokens: input, output_tokens: output_max, ..Usage::NONE };
+            let most = |output_tokens| price.most(Usage { output_tokens, ..bound }, Multiplier::ONE).expect("small");
+            match price.affordable_output(bound, Multiplier::ONE, available) {
                 None => prop_assert!(most(0) > available),
                 Some(output) => {
                     prop_assert!(most(output) <= available);

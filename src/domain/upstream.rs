@@ -13,6 +13,8 @@ const PACE_MS_MAX: i64 = 60_000;
 pub enum Dialect {
     /// `POST {base}/chat/completions` and its siblings, Bearer secret.
     OpenAi,
+    /// `POST {base}/messages` and its siblings, `x-api-key` secret.
+    Anthropic,
     /// Built in: answers by itself, for demos and tests.
     Echo,
 }
@@ -22,6 +24,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
             Self::Echo => "echo",
         }
     }
@@ -33,8 +36,9 @@ impl Dialect {
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         match raw {
             "openai" => Ok(Self::OpenAi),
+            "anthropic" => Ok(Self::Anthropic),
             "echo" => Ok(Self::Echo),
-            _ => Err(Invalid::new("Choose a dialect: openai or echo.")),
+            _ => Err(Invalid::new("Choose a dialect: openai, anthropic or echo.")),
         }
     }
 }

@@ -328,7 +328,7 @@ fn request(call: Call) -> Result<Request<Full<Bytes>>, UpstreamError> {
     *headers = call.headers;
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
-    let accept = if call.stream { "text/event-stream" } else { "application/json" };
+    let accept = if call.stream { "text/event-stream" } else { "application/json, */*;q=0.5" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     Ok(request)
 }

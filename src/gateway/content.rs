@@ -1,8 +1,10 @@
-//! How much a chat request's messages hold, without building them in memory: what is text is bounded by its bytes,
+//! How much a request's input holds, without building them in memory: what is text is bounded by its bytes,
 //! what is an image, a file or a sound is counted apart.
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Most tokens one image can count for, among models whose rule is published: gpt-4o-mini takes 2 833 and 5 667 for
@@ -31,12 +33,26 @@ pub struct Content {
     sound_bytes: usize,
     /// Bytes of the body that the above take up.
     other_bytes: usize,
+    /// Items that stand for others, which only the upstream knows.
+    references: usize,
+    /// Tokens that the upstream adds by itself.
+    added_tokens: i64,
 }
 
 impl Content {
     /// Whether there is nothing but text.
     pub fn is_text(&self) -> bool {
         self.images == 0 && self.files == 0 && self.sound_bytes == 0
+    }
+
+    /// Whether something stands for what only the upstream knows.
+    pub fn has_references(&self) -> bool {
+        self.references > 0
+    }
+
+    /// Notes tokens that the upstream adds by itself.
+    pub fn add_tokens(&mut self, tokens: i64) {
+        self.added_tokens = self.added_tokens.saturating_add(tokens);
     }
 
     /// More input tokens than a body of this length can count for. A token has at least one byte, and the syntax
@@ -49,7 +65,7 @@ impl Content {
             .saturating_mul(IMAGE_TOKENS_MAX)
             .saturating_add(self.files.saturating_mul(FILE_TOKENS_MAX))
             .saturating_add(sound);
-        text.saturating_add(other)
+        text.saturating_add(other).saturating_add(self.added_tokens)
     }
 
     /// A guess at the input tokens, for when an upstream does not say.
@@ -69,15 +85,58 @@ fn clamped(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Looks through the messages for parts that are not text, wherever they are.
-///
-/// # Errors
-/// When the JSON is broken or nested too deep.
-pub fn survey(messages: &RawValue) -> Result<Content, serde_json::Error> {
-    let mut content = Content::default();
-    let mut reader = serde_json::Deserializer::from_str(messages.get());
-    Walk(&mut content).deserialize(&mut reader)?;
-    Ok(content)
+impl Content {
+    /// Looks through a part of the body for what is not text, wherever it is.
+    ///
+    /// # Errors
+    /// When the JSON is broken or nested too deep.
+    pub fn survey(&mut self, part: &RawValue) -> Result<(), serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_str(part.get());
+        Walk(self).deserialize(&mut reader)
+    }
+}
+
+/// What one object of the body turned out to be.
+#[derive(Default)]
+struct Part<'a> {
+    kind: Option<&'a str>,
+    image: bool,
+    file: bool,
+    /// What the content of a block of Anthropic's is.
+    source: Option<&'a RawValue>,
+}
+
+/// The parts that say by their type alone what they hold, and what it counts as.
+#[derive(Deserialize)]
+struct Source<'a> {
+    r#type: Option<&'a str>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+impl<'a> Part<'a> {
+    /// Counts an object once its fields are known: an image that is given twice is one image.
+    fn settle(self, content: &mut Content) -> Result<(), serde_json::Error> {
+        let kind = self.kind.unwrap_or_default();
+        content.images += i64::from(self.image || matches!(kind, "input_image" | "image_url"));
+        content.files += i64::from(self.file || kind == "input_file");
+        content.references += usize::from(kind == "item_reference");
+        let Some(source) = self.source else { return Ok(()) };
+        match kind {
+            "image" if !self.image => content.images += 1,
+            "document" => match serde_json::from_str::<Source<'a>>(source.get()) {
+                // As text it is bounded by its bytes, like any other.
+                Ok(Source { r#type: Some("text"), .. }) => return Ok(()),
+                Ok(Source { r#type: Some("content"), content: Some(inner) }) => {
+                    return content.survey(inner);
+                }
+                _ => content.files += 1,
+            },
+            _ => return content.survey(source),
+        }
+        content.other_bytes += source.get().len();
+        Ok(())
+    }
 }
 
 struct Walk<'a>(&'a mut Content);
@@ -98,14 +157,19 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
+        let mut part = Part::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match &*key {
+                "type" => {
+                    let value = map.next_value::<&'de RawValue>()?.get();
+                    part.kind = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                }
                 "image_url" | "image" | "input_image" => {
-                    self.0.images += 1;
+                    part.image = true;
                     self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
                 }
-                "file" | "file_url" | "input_file" | "video" | "video_url" | "document" => {
-                    self.0.files += 1;
+                "file" | "file_url" | "file_data" | "input_file" | "video" | "video_url" | "document" => {
+                    part.file = true;
                     self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
                 }
                 "input_audio" | "audio_url" => {
@@ -113,10 +177,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     self.0.sound_bytes += bytes;
                     self.0.other_bytes += bytes;
                 }
+                "source" => part.source = Some(map.next_value()?),
                 _ => map.next_value_seed(Walk(self.0))?,
             }
         }
-        Ok(())
+        part.settle(self.0).map_err(serde::de::Error::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -156,7 +221,9 @@ mod tests {
     fn survey_of(messages: &serde_json::Value) -> (Content, usize) {
         let text = messages.to_string();
         let raw = serde_json::from_str::<&RawValue>(&text).expect("JSON");
-        (survey(raw).expect("shallow"), text.len())
+        let mut content = Content::default();
+        content.survey(raw).expect("shallow");
+        (content, text.len())
     }
 
     #[test]
@@ -190,5 +257,35 @@ mod tests {
         let (content, bytes) = survey_of(&messages);
         assert!(!content.is_text());
         assert!(content.tokens_max(bytes) >= FILE_TOKENS_MAX + 100);
+    }
+
+    #[test]
+    fn anthropics_blocks_are_what_their_type_says() {
+        let messages = serde_json::json!([{"role": "user", "content": [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A".repeat(9_000)}},
+            {"source": {"type": "url", "url": "https://example.com/a.png"}, "type": "image"},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
+            {"type": "document", "source": {"type": "content", "content": [
+                {"type": "image", "source": {"type": "file", "file_id": "f"}},
+            ]}},
+        ]}]);
+        let (content, bytes) = survey_of(&messages);
+        assert_eq!((content.images, content.files), (3, 0));
+        assert!(content.tokens_max(bytes) < 3 * IMAGE_TOKENS_MAX + 2_000);
+        let pdf = serde_json::json!([{"type": "document", "source": {"type": "base64", "data": "A"}}]);
+        assert_eq!(survey_of(&pdf).0.files, 1);
+    }
+
+    #[test]
+    fn items_of_a_response_are_counted_once_each() {
+        let input = serde_json::json!([{"role": "user", "content": [
+            {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+            {"type": "input_image", "file_id": "file_1"},
+            {"type": "input_file", "file_data": "AAAA", "filename": "a.pdf"},
+        ]}]);
+        let (content, _) = survey_of(&input);
+        assert_eq!((content.images, content.files, content.has_references()), (2, 1, false));
+        let reference = serde_json::json!([{"type": "item_reference", "id": "msg_1"}]);
+        assert!(survey_of(&reference).0.has_references());
     }
 }

@@ -1,6 +1,8 @@
 //! What `/v1` refuses and how: OpenAI's error body, the statuses and headers its SDKs act on.
 //! A message says what was wrong and what to do; it never repeats a secret, a prompt or an allowlist.
 
+use super::endpoint::Endpoint;
+use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use crate::ledger::LedgerError;
 use actix_web::http::StatusCode;
@@ -41,6 +43,15 @@ pub enum GatewayError {
     /// No such model, or none with a price.
     #[error("There is no such model. `GET /v1/models` lists those this API key may use.")]
     ModelNotFound,
+    /// No such response of this account, or none that is remembered any more.
+    #[error("There is no such response. It is kept for 30 days, unless it was made with `store: false`.")]
+    ResponseNotFound,
+    /// The same, of one that was to be continued.
+    #[error(
+        "There is no response of the id in `previous_response_id`. It is kept for 30 days, unless it was made with \
+         `store: false`."
+    )]
+    PreviousResponseNotFound,
     /// What the key's limit leaves does not cover what this call may cost.
     #[error(
         "This API key's credit limit does not cover this call. Ask for less (`max_tokens`, `n`, a shorter prompt), or \
@@ -113,9 +124,11 @@ impl GatewayError {
                 StatusCode::UNAUTHORIZED
             }
             Self::IpNotAllowed | Self::ModelNotAllowed => StatusCode::FORBIDDEN,
-            Self::ModelNotFound | Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::ModelNotFound | Self::RouteNotFound | Self::ResponseNotFound => StatusCode::NOT_FOUND,
             Self::KeyLimitReached | Self::AccountCreditsExhausted => StatusCode::TOO_MANY_REQUESTS,
-            Self::Malformed(_) | Self::BadField { .. } => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BadField { .. } | Self::PreviousResponseNotFound => {
+                StatusCode::BAD_REQUEST
+            }
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -147,6 +160,8 @@ impl GatewayError {
             Self::IpNotAllowed => "ip_not_allowed",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
+            Self::ResponseNotFound => "response_not_found",
+            Self::PreviousResponseNotFound => "previous_response_not_found",
             Self::KeyLimitReached => "key_limit_reached",
             Self::AccountCreditsExhausted => "account_credits_exhausted",
             Self::Malformed(_) => "malformed_body",
@@ -167,13 +182,72 @@ impl GatewayError {
         match self {
             Self::ModelNotAllowed | Self::ModelNotFound => Some("model"),
             Self::BadField { param, .. } => Some(param),
+            Self::PreviousResponseNotFound => Some("previous_response_id"),
             _ => None,
         }
     }
 
-    /// OpenAI's error body, also the payload of an error event in a stream.
-    pub fn body(&self) -> String {
+    /// OpenAI's error body.
+    fn body(&self) -> String {
         error_body(&self.to_string(), self.kind(), self.param(), self.code())
+    }
+
+    /// Anthropic's error body, with our code beside its type.
+    fn anthropic_body(&self, request_id: i64) -> String {
+        anthropic_body(self.status(), &self.to_string(), self.code(), request_id)
+    }
+
+    /// The last event of a stream that cannot go on, as the SDKs of this route understand it.
+    pub fn event(&self, endpoint: Endpoint, request_id: i64) -> String {
+        match endpoint {
+            Endpoint::Messages => format!("event: error\ndata: {}\n\n", self.anthropic_body(request_id)),
+            Endpoint::ChatCompletions | Endpoint::Completions => format!("data: {}\n\n", self.body()),
+            // Events here say by `type` what they are; `error` is what the SDKs raise.
+            _ => {
+                let flat = serde_json::json!({
+                    "type": "error", "code": self.code(), "message": self.to_string(), "param": null,
+                    "error": {"type": self.kind(), "code": self.code(), "message": self.to_string(), "param": null},
+                });
+                format!("event: error\ndata: {flat}\n\n")
+            }
+        }
+    }
+
+    /// The answer, in the body of a dialect.
+    pub fn respond(&self, dialect: Dialect, request_id: i64) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        match self {
+            // What the SDKs would otherwise repeat, to no avail.
+            Self::KeyLimitReached | Self::AccountCreditsExhausted => {
+                response.insert_header(("x-should-retry", "false"));
+            }
+            Self::MethodNotAllowed { allowed } => {
+                response.insert_header((ALLOW, *allowed));
+            }
+            _ => match self.status() {
+                StatusCode::UNAUTHORIZED => {
+                    response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+                }
+                StatusCode::SERVICE_UNAVAILABLE => {
+                    response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
+                }
+                _ => {}
+            },
+        }
+        response.content_type("application/json").body(match dialect {
+            Dialect::Anthropic => self.anthropic_body(request_id),
+            Dialect::OpenAi | Dialect::Echo => self.body(),
+        })
+    }
+}
+
+/// What an upstream's refusal is called that gives no reason, in the body of a dialect.
+pub(super) fn refused_body(dialect: Dialect, status: StatusCode) -> String {
+    const MESSAGE: &str = "The upstream of this model refuses this request, and does not say why.";
+    const CODE: &str = "upstream_refused";
+    match dialect {
+        Dialect::Anthropic => anthropic_body(status, MESSAGE, CODE, 0),
+        Dialect::OpenAi | Dialect::Echo => error_body(MESSAGE, "invalid_request_error", None, CODE),
     }
 }
 
@@ -194,32 +268,33 @@ pub(super) fn error_body(message: &str, kind: &str, param: Option<&str>, code: &
         .expect("strings always serialize")
 }
 
+/// Anthropic's error body; its types follow from the status.
+pub(super) fn anthropic_body(status: StatusCode, message: &str, code: &str, request_id: i64) -> String {
+    let kind = match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        503 if code == "server_busy" => "overloaded_error",
+        _ => "api_error",
+    };
+    serde_json::json!({
+        "type": "error",
+        "error": {"type": kind, "message": message, "code": code},
+        "request_id": request_id.to_string(),
+    })
+    .to_string()
+}
+
 impl ResponseError for GatewayError {
     fn status_code(&self) -> StatusCode {
         self.status()
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status());
-        match self {
-            // What the SDKs would otherwise repeat, to no avail.
-            Self::KeyLimitReached | Self::AccountCreditsExhausted => {
-                response.insert_header(("x-should-retry", "false"));
-            }
-            Self::MethodNotAllowed { allowed } => {
-                response.insert_header((ALLOW, *allowed));
-            }
-            _ => match self.status() {
-                StatusCode::UNAUTHORIZED => {
-                    response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-                }
-                StatusCode::SERVICE_UNAVAILABLE => {
-                    response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
-                }
-                _ => {}
-            },
-        }
-        response.content_type("application/json").body(self.body())
+        self.respond(Dialect::OpenAi, 0)
     }
 }
 
@@ -274,6 +349,25 @@ mod tests {
             assert_eq!(header("www-authenticate"), status == 401, "{code}");
             assert_eq!(header("x-should-retry"), status == 429, "{code}");
             assert_eq!(header("retry-after"), status == 503, "{code}");
+        }
+    }
+
+    #[test]
+    fn anthropics_types_follow_from_the_status() {
+        for (error, kind) in [
+            (GatewayError::NoKey, "authentication_error"),
+            (GatewayError::IpNotAllowed, "permission_error"),
+            (GatewayError::ModelNotFound, "not_found_error"),
+            (GatewayError::field("n", "No."), "invalid_request_error"),
+            (GatewayError::TooLarge { bytes_max: 1 }, "request_too_large"),
+            (GatewayError::KeyLimitReached, "rate_limit_error"),
+            (GatewayError::UpstreamUnavailable, "api_error"),
+            (GatewayError::Busy, "overloaded_error"),
+        ] {
+            let body: serde_json::Value = serde_json::from_str(&error.anthropic_body(7)).expect("JSON");
+            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"7".into()));
+            assert_eq!(body["error"]["type"], kind);
+            assert_eq!(body["error"]["code"], error.code());
         }
     }
 

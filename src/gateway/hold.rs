@@ -3,17 +3,23 @@
 use super::admit::{self, Caller};
 use super::authenticate;
 use super::count;
+use super::endpoint::Output;
 use super::error::GatewayError;
+use super::meter::Meter;
 use super::quote::{Funds, Quote, Terms};
-use super::request::Wish;
 use super::settle::OpenCall;
+use super::wish::Wish;
 use crate::domain::models::ModelName;
-use crate::domain::price::Multiplier;
+use crate::domain::price::{Multiplier, Price};
+use crate::domain::response::ResponseId;
 use crate::domain::secret::KeyDigest;
+use crate::domain::upstream::Dialect;
+use crate::domain::usage::Usage;
 use crate::error::Error;
 use crate::ledger::{HoldError, HoldRequest, Ledger, Refusal};
 use crate::store::keys::KeySnapshot;
 use crate::store::models::{self, Offer, Route};
+use crate::store::responses::{self, StoredResponse};
 use crate::store::{Connection, Store};
 use std::net::IpAddr;
 
@@ -39,6 +45,8 @@ pub struct Held {
     pub routes: Vec<Route>,
     /// The bound on one answer to be sent along, where the caller gave none.
     pub imposed_max: Option<i64>,
+    /// Whose account it is.
+    pub user_id: i64,
 }
 
 /// What the database says of a call.
@@ -46,6 +54,8 @@ struct Looked {
     snapshot: KeySnapshot,
     now_ms: i64,
     offer: Option<Offer>,
+    /// The response that is to be continued, if it is this account's.
+    previous: Option<StoredResponse>,
 }
 
 /// Whether the key may be used at all.
@@ -70,19 +80,17 @@ pub async fn hold(
 ) -> Result<Held, GatewayError> {
     let mut refused = GatewayError::Busy;
     for _ in 0..DECISIONS_MAX {
-        let looked = look_up(store, asking, Some(&wish.model)).await?;
+        let looked = look_up(store, asking, Some(wish)).await?;
         admit::admit_call(&looked.snapshot, looked.caller(asking), &wish.model)?;
-        let Looked { snapshot, offer, .. } = looked;
-        let offer = offer.ok_or(GatewayError::ModelNotFound)?;
-        if offer.routes.is_empty() {
-            return Err(GatewayError::UpstreamUnavailable);
-        }
-        let (quote, input_estimate) = quote(wish, countable, &snapshot, &offer).await?;
+        let (snapshot, offer, context_tokens) = looked.offer(wish)?;
+        let (quote, estimate) = quote(wish, context_tokens, countable, &snapshot, &offer).await?;
         match ledger.hold(hold_request(asking.charge_id, &snapshot, &offer, &quote)).await {
             Ok(hold) => {
-                let multiplier = snapshot.group.multiplier();
-                let open = OpenCall::new(hold, offer.price.price(), multiplier, input_estimate, &quote);
-                return Ok(Held { open, routes: offer.routes, imposed_max: quote.imposed_max });
+                let price = offer.price.price();
+                let meter = Meter::new(wish.endpoint, estimate, quote.bound, &price);
+                let open = OpenCall::new(Some(hold), price, snapshot.group.multiplier(), meter);
+                let (routes, user_id) = (offer.routes, snapshot.owner.id);
+                return Ok(Held { open, routes, imposed_max: quote.imposed_max, user_id });
             }
             Err(HoldError::Failed(error)) => return Err(error.into()),
             Err(HoldError::Refused(Refusal::KeyExpired)) => return Err(GatewayError::KeyExpired),
@@ -97,21 +105,76 @@ pub async fn hold(
     Err(refused)
 }
 
+/// Lets a call through that costs nothing, for a key that may use the model, exhausted or not.
+///
+/// # Errors
+/// As [`hold`], but for credits.
+pub async fn free(store: &Store, asking: &Asking, wish: &Wish) -> Result<Held, GatewayError> {
+    let looked = look_up(store, asking, Some(wish)).await?;
+    admit::admit_key(&looked.snapshot, looked.caller(asking))?;
+    admit::admit_model(&looked.snapshot, &wish.model)?;
+    let (snapshot, offer, _) = looked.offer(wish)?;
+    let meter = Meter::new(wish.endpoint, Usage::NONE, Usage::NONE, &Price::FREE);
+    let open = OpenCall::new(None, Price::FREE, snapshot.group.multiplier(), meter);
+    Ok(Held { open, routes: offer.routes, imposed_max: None, user_id: snapshot.owner.id })
+}
+
 impl Looked {
     fn caller(&self, asking: &Asking) -> Caller {
         Caller { address: asking.address, now_ms: self.now_ms }
     }
+
+    /// What serves `wish`, with the tokens of the context that the upstream has already.
+    fn offer(self, wish: &Wish) -> Result<(KeySnapshot, Offer, i64), GatewayError> {
+        let mut offer = self.offer.ok_or(GatewayError::ModelNotFound)?;
+        if offer.routes.is_empty() {
+            return Err(GatewayError::UpstreamUnavailable);
+        }
+        let first = offer.routes[0].dialect();
+        offer
+            .routes
+            .retain(|route| route.dialect().is_some_and(|dialect| wish.endpoint.is_served_by(dialect)));
+        if offer.routes.is_empty() {
+            return Err(GatewayError::field("model", called_on(first)));
+        }
+        if wish.previous_response_id.is_none() {
+            return Ok((self.snapshot, offer, 0));
+        }
+        let previous = self.previous.ok_or(GatewayError::PreviousResponseNotFound)?;
+        offer.routes.retain(|route| route.upstream.id == previous.upstream_id);
+        if offer.routes.is_empty() {
+            let why =
+                "The response was made by an upstream that does not serve this model. Use the same model.";
+            return Err(GatewayError::field("previous_response_id", why));
+        }
+        Ok((self.snapshot, offer, previous.tokens))
+    }
 }
 
-async fn look_up(store: &Store, asking: &Asking, model: Option<&str>) -> Result<Looked, GatewayError> {
+/// Where a model is called whose upstreams do not serve the route it was called on.
+fn called_on(dialect: Option<Dialect>) -> &'static str {
+    match dialect {
+        Some(Dialect::Anthropic) => "This model is called on `POST /v1/messages`.",
+        Some(Dialect::Echo) => "The built-in echo does not serve this route: it makes text alone.",
+        Some(Dialect::OpenAi) | None => {
+            "This model is called on OpenAI's routes, such as `POST /v1/chat/completions`."
+        }
+    }
+}
+
+async fn look_up(store: &Store, asking: &Asking, wish: Option<&Wish>) -> Result<Looked, GatewayError> {
     let digest = asking.digest;
     // What is no model's name is not looked for: PostgreSQL has no text with a NUL in it.
-    let model = model.filter(|model| ModelName::parse(model).is_ok_and(|name| name.as_str() == *model));
-    let model = model.map(str::to_owned);
+    let named = |model: &&str| ModelName::parse(model).is_ok_and(|name| name.as_str() == *model);
+    let model = wish.map(|wish| wish.model.as_str()).filter(named).map(str::to_owned);
+    let previous = wish.and_then(|wish| wish.previous_response_id.as_deref());
+    let previous = previous.and_then(ResponseId::parse);
     let looked = store.run_promptly(move |connection| {
         let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
         let offer = model.map(|model| find_offer(connection, &model)).transpose()?.flatten();
-        Ok(Some(Looked { snapshot, now_ms, offer }))
+        let find = |id: ResponseId| responses::find(connection, snapshot.owner.id, &id);
+        let previous = previous.map(find).transpose()?.flatten();
+        Ok(Some(Looked { snapshot, now_ms, offer, previous }))
     });
     looked.await?.ok_or(GatewayError::UnknownKey)
 }
@@ -125,23 +188,17 @@ fn find_offer(connection: &mut Connection, model: &str) -> Result<Option<Offer>,
 }
 
 /// By the cheap bound; by an exact count where that does not fit and somebody knows how to count. Also gives what
-/// the input is taken for if the upstream does not say.
+/// the call is taken to use if the upstream does not say.
 async fn quote(
     wish: &Wish,
+    context_tokens: i64,
     countable: Option<&str>,
     snapshot: &KeySnapshot,
     offer: &Offer,
-) -> Result<(Quote, i64), GatewayError> {
-    let terms = Terms {
-        price: offer.price.price(),
-        multiplier: snapshot.group.multiplier(),
-        output_max: offer.model.max_output_tokens,
-        asked_max: wish.max_tokens,
-        answers: wish.answers,
-    };
+) -> Result<(Quote, Usage), GatewayError> {
+    let terms = terms(wish, snapshot, offer);
     let funds = Funds::of(snapshot);
-    let bound = wish.content.tokens_max(wish.body_bytes);
-    let estimate = wish.content.tokens_estimated(wish.body_bytes).min(bound);
+    let (bound, estimate) = (wish.bound(context_tokens), wish.estimate(context_tokens));
     let cheap = terms.quote(bound, funds);
     if matches!(&cheap, Ok(quote) if !quote.cut) {
         return cheap.map(|quote| (quote, estimate));
@@ -151,9 +208,29 @@ async fn quote(
         None => None,
     };
     match exact {
-        Some(exact) if exact < bound => terms.quote(exact, funds).map(|quote| (quote, exact)),
+        Some(input_tokens) if input_tokens < bound.input_tokens => {
+            let exact = Usage { input_tokens, ..bound };
+            terms.quote(exact, funds).map(|quote| (quote, exact))
+        }
         _ => cheap.map(|quote| (quote, estimate)),
     }
+}
+
+fn terms(wish: &Wish, snapshot: &KeySnapshot, offer: &Offer) -> Terms {
+    let price = offer.price.price();
+    let output_max = offer.model.max_output_tokens;
+    let (output_max, asked_max, answers) = match wish.endpoint.rules().output {
+        Output::None => (0, None, 0),
+        Output::Bounded { default, .. } => {
+            (default.unwrap_or(output_max).min(output_max), wish.max_tokens, wish.answers)
+        }
+        Output::Fixed => {
+            let each = output_max.saturating_add(wish.added_output_tokens);
+            // Where tokens cost nothing there is nothing to bound.
+            (each, Some(each), if price.output_micros > 0 { wish.answers } else { 0 })
+        }
+    };
+    Terms { price, multiplier: snapshot.group.multiplier(), output_max, asked_max, answers }
 }
 
 fn hold_request(charge_id: i64, snapshot: &KeySnapshot, offer: &Offer, quote: &Quote) -> HoldRequest {

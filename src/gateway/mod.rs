@@ -2,6 +2,7 @@
 //! A file per step; `call` is the way of every metered route, `endpoint` what differs between them.
 
 mod admit;
+mod anthropic;
 mod authenticate;
 mod body;
 mod breaker;
@@ -15,21 +16,26 @@ pub mod error;
 mod figures;
 mod hold;
 mod json;
+pub mod key;
 mod meter;
 pub mod models;
 pub mod probe;
 mod quote;
 mod relay;
 mod request;
+pub mod responses;
 mod settle;
+mod sound;
 pub mod sse;
 mod stream;
+mod wish;
 
 pub use authenticate::presented_key;
 pub use client::Timeouts;
 pub use endpoint::Endpoint;
 
-use actix_web::HttpResponse;
+use crate::domain::upstream::Dialect;
+use actix_web::{HttpRequest, HttpResponse};
 use breaker::Breakers;
 use client::{Client, Connectors};
 use error::GatewayError;
@@ -76,18 +82,11 @@ pub async fn unknown_route() -> Result<HttpResponse, GatewayError> {
     Err(GatewayError::RouteNotFound)
 }
 
-/// A route that answers GET alone.
+/// A route that does not answer this method, but `allowed`.
 ///
 /// # Errors
-/// Always.
-pub async fn only_get() -> Result<HttpResponse, GatewayError> {
-    Err(GatewayError::MethodNotAllowed { allowed: "GET" })
-}
-
-/// A route that answers POST alone.
-///
-/// # Errors
-/// Always.
-pub async fn only_post() -> Result<HttpResponse, GatewayError> {
-    Err(GatewayError::MethodNotAllowed { allowed: "POST" })
+/// Only when the request was given no id.
+pub async fn wrong_method(request: HttpRequest, allowed: &'static str) -> Result<HttpResponse, GatewayError> {
+    let dialect = request.app_data::<Endpoint>().map_or(Dialect::OpenAi, |endpoint| endpoint.dialect());
+    Ok(GatewayError::MethodNotAllowed { allowed }.respond(dialect, call::request_id(&request)?))
 }

@@ -4,8 +4,10 @@
 use super::admit::{self, Caller};
 use super::error::GatewayError;
 use super::hold::Asking;
-use super::{authenticate, call};
+use super::{anthropic, authenticate, call};
 use crate::config::Reach;
+use crate::domain::expiry::rfc3339;
+use crate::domain::upstream::Dialect;
 use crate::store::Store;
 use crate::store::keys::KeySnapshot;
 use crate::store::models::{self, Model};
@@ -33,7 +35,44 @@ struct List {
     data: Vec<Listed>,
 }
 
-/// All models that the key may use, by name.
+/// A model in Anthropic's shape.
+#[derive(Serialize)]
+struct AnthropicListed {
+    r#type: &'static str,
+    id: String,
+    display_name: String,
+    created_at: String,
+}
+
+impl From<Model> for AnthropicListed {
+    fn from(model: Model) -> Self {
+        let created_at = rfc3339(model.created_at_ms);
+        Self { r#type: "model", id: model.name.clone(), display_name: model.name, created_at }
+    }
+}
+
+/// All on one page.
+#[derive(Serialize)]
+struct AnthropicList {
+    first_id: Option<String>,
+    last_id: Option<String>,
+    has_more: bool,
+    data: Vec<AnthropicListed>,
+}
+
+impl From<Vec<Model>> for AnthropicList {
+    fn from(models: Vec<Model>) -> Self {
+        let id = |model: Option<&Model>| model.map(|model| model.name.clone());
+        Self {
+            first_id: id(models.first()),
+            last_id: id(models.last()),
+            has_more: false,
+            data: models.into_iter().map(AnthropicListed::from).collect(),
+        }
+    }
+}
+
+/// All models that the key may use, by name; in Anthropic's shape for who sends `anthropic-version`.
 ///
 /// # Errors
 /// Those of a key that may not be used; the database's.
@@ -42,10 +81,14 @@ pub async fn list(
     store: web::Data<Store>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, GatewayError> {
-    let (snapshot, models) = look_up(&store, &call::asking(&request, &reach)?).await?;
-    let allowed = snapshot.key.models()?;
-    let data = models.into_iter().filter(|model| allowed.allows(&model.name)).map(Listed::from).collect();
-    Ok(HttpResponse::Ok().json(List { object: "list", data }))
+    let listed = allowed(&request, &store, &reach).await;
+    answer(&request, listed, |models, is_anthropic| match is_anthropic {
+        true => HttpResponse::Ok().json(AnthropicList::from(models)),
+        false => {
+            let data = models.into_iter().map(Listed::from).collect();
+            HttpResponse::Ok().json(List { object: "list", data })
+        }
+    })
 }
 
 /// One model that the key may use.
@@ -58,10 +101,36 @@ pub async fn show(
     store: web::Data<Store>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, GatewayError> {
-    let (snapshot, models) = look_up(&store, &call::asking(&request, &reach)?).await?;
-    admit::admit_model(&snapshot, &id)?;
-    let found = models.into_iter().find(|model| model.name == *id).ok_or(GatewayError::ModelNotFound)?;
-    Ok(HttpResponse::Ok().json(Listed::from(found)))
+    let found = find(&request, &id, &store, &reach).await;
+    answer(&request, found, |model, is_anthropic| match is_anthropic {
+        true => HttpResponse::Ok().json(AnthropicListed::from(model)),
+        false => HttpResponse::Ok().json(Listed::from(model)),
+    })
+}
+
+/// In the shape, and with the errors, of the dialect that the caller speaks.
+fn answer<T>(
+    request: &HttpRequest,
+    found: Result<T, GatewayError>,
+    shape: impl FnOnce(T, bool) -> HttpResponse,
+) -> Result<HttpResponse, GatewayError> {
+    let is_anthropic = anthropic::is_spoken(request.headers());
+    match found {
+        Err(error) if is_anthropic => Ok(error.respond(Dialect::Anthropic, call::request_id(request)?)),
+        found => Ok(shape(found?, is_anthropic)),
+    }
+}
+
+async fn allowed(request: &HttpRequest, store: &Store, reach: &Reach) -> Result<Vec<Model>, GatewayError> {
+    let (snapshot, models) = look_up(store, &call::asking(request, reach)?).await?;
+    let allowed = snapshot.key.models()?;
+    Ok(models.into_iter().filter(|model| allowed.allows(&model.name)).collect())
+}
+
+async fn find(request: &HttpRequest, id: &str, store: &Store, reach: &Reach) -> Result<Model, GatewayError> {
+    let (snapshot, models) = look_up(store, &call::asking(request, reach)?).await?;
+    admit::admit_model(&snapshot, id)?;
+    models.into_iter().find(|model| model.name == *id).ok_or(GatewayError::ModelNotFound)
 }
 
 /// The admitted key, and every model that has a price.

@@ -3,6 +3,7 @@
 
 use super::error::GatewayError;
 use crate::domain::price::{Multiplier, Price};
+use crate::domain::usage::Usage;
 use crate::store::keys::KeySnapshot;
 
 /// What the amounts depend on.
@@ -12,11 +13,11 @@ pub struct Terms {
     pub price: Price,
     /// The key's group's.
     pub multiplier: Multiplier,
-    /// Most output tokens of one answer of the model.
+    /// Most output tokens of one answer.
     pub output_max: i64,
-    /// The caller's own bound on one answer.
+    /// The bound on one answer that the upstream is held to already.
     pub asked_max: Option<i64>,
-    /// How many answers.
+    /// How many answers; none where output is not counted in tokens.
     pub answers: i64,
 }
 
@@ -42,7 +43,8 @@ impl Funds {
         }
     }
 
-    fn least(self) -> i64 {
+    /// The lesser of the two.
+    pub fn least(self) -> i64 {
         self.key_micros.map_or(self.account_micros, |key| key.min(self.account_micros))
     }
 
@@ -63,50 +65,54 @@ pub struct Quote {
     pub held_micros: i64,
     /// The input's part; a price per request belongs to it.
     pub input_held_micros: i64,
-    /// Output tokens of all answers.
-    pub output_tokens: i64,
+    /// All that may be used, output tokens of all answers included.
+    pub bound: Usage,
     /// The bound on one answer that the upstream is to be given, where the caller gave none.
     ///
-    /// Always given then, not only where funds cut it: it is what was held for. `max_completion_tokens` is the name
-    /// that OpenAI's reasoning models insist on; `max_tokens` they refuse.
+    /// Always given then, not only where funds cut it: it is what was held for.
     pub imposed_max: Option<i64>,
     /// Whether funds allow less than the model could give.
     pub cut: bool,
 }
 
 impl Terms {
-    /// The quote for a call of at most `input_tokens`.
+    /// The quote for a call of at most `bound`, its output tokens yet to be decided.
     ///
     /// # Errors
     /// When key or account cannot afford it: what the caller asked for, or without a bound of theirs, one token an
     /// answer.
-    pub fn quote(&self, input_tokens: i64, funds: Funds) -> Result<Quote, GatewayError> {
-        let most = |output| self.price.most(input_tokens, output, self.multiplier).unwrap_or(i64::MAX);
-        let wanted = self.asked_max.unwrap_or(self.output_max).saturating_mul(self.answers);
-        let affordable =
-            self.price.affordable_output(input_tokens, wanted, self.multiplier, funds.least()).unwrap_or(0);
-        let each = match self.asked_max {
-            Some(asked) if affordable < wanted => {
-                return Err(funds.refusal(most(asked.saturating_mul(self.answers))));
-            }
-            Some(asked) => asked,
-            None => affordable / self.answers,
-        };
-        if each == 0 {
-            return Err(funds.refusal(most(self.answers)));
-        }
+    pub fn quote(&self, bound: Usage, funds: Funds) -> Result<Quote, GatewayError> {
+        let with = |output_tokens| Usage { output_tokens, ..bound };
+        let most = |output| self.price.most(with(output), self.multiplier).unwrap_or(i64::MAX);
+        let each = if self.answers == 0 { 0 } else { self.each(bound, funds)? };
         let output_tokens = each.saturating_mul(self.answers);
+        let input = Usage { images: 0, ..with(0) };
         let quote = Quote {
             held_micros: most(output_tokens),
-            input_held_micros: most(0),
-            output_tokens,
-            imposed_max: self.asked_max.is_none().then_some(each),
-            cut: each < self.asked_max.unwrap_or(self.output_max),
+            input_held_micros: self.price.most(input, self.multiplier).unwrap_or(i64::MAX),
+            bound: with(output_tokens),
+            imposed_max: (self.asked_max.is_none() && self.answers > 0).then_some(each),
+            cut: self.answers > 0 && each < self.asked_max.unwrap_or(self.output_max),
         };
         if quote.held_micros > funds.least() {
             return Err(funds.refusal(quote.held_micros));
         }
         Ok(quote)
+    }
+
+    /// The output tokens of each answer.
+    fn each(&self, bound: Usage, funds: Funds) -> Result<i64, GatewayError> {
+        let wanted = self.asked_max.unwrap_or(self.output_max).saturating_mul(self.answers);
+        let with = |output_tokens| Usage { output_tokens, ..bound };
+        let most = |output| self.price.most(with(output), self.multiplier).unwrap_or(i64::MAX);
+        let affordable = self.price.affordable_output(with(wanted), self.multiplier, funds.least());
+        let affordable = affordable.unwrap_or(0);
+        match self.asked_max {
+            Some(_) if affordable < wanted => Err(funds.refusal(most(wanted))),
+            Some(asked) => Ok(asked),
+            None if affordable < self.answers => Err(funds.refusal(most(self.answers))),
+            None => Ok(affordable / self.answers),
+        }
     }
 }
 
@@ -119,15 +125,19 @@ mod tests {
     const TERMS: Terms = Terms {
         price: Price {
             input_micros: 1_000_000,
-            cached_input_micros: None,
             output_micros: 2_000_000,
             per_request_micros: 5,
+            ..Price::FREE
         },
         multiplier: Multiplier::ONE,
         output_max: 100,
         asked_max: None,
         answers: 1,
     };
+
+    fn input(input_tokens: i64) -> Usage {
+        Usage { input_tokens, ..Usage::NONE }
+    }
 
     fn funds(key_micros: Option<i64>, account_micros: i64) -> Funds {
         Funds { key_micros, account_micros }
@@ -136,52 +146,65 @@ mod tests {
     #[test]
     fn a_callers_bound_times_its_answers_is_held() {
         let terms = Terms { asked_max: Some(50), answers: 3, ..TERMS };
-        let quote = terms.quote(10, funds(None, 1_000)).expect("affordable");
+        let quote = terms.quote(input(10), funds(None, 1_000)).expect("affordable");
         assert_eq!((quote.held_micros, quote.input_held_micros), (10 + 300 + 5, 15));
         assert_eq!((quote.imposed_max, quote.cut), (None, false));
-        assert_eq!(terms.quote(10, funds(None, 314)), Err(GatewayError::AccountCreditsExhausted));
-        assert_eq!(terms.quote(10, funds(Some(314), 9_999)), Err(GatewayError::KeyLimitReached));
-        assert_eq!(terms.quote(10, funds(Some(0), 0)), Err(GatewayError::KeyLimitReached));
+        assert_eq!(terms.quote(input(10), funds(None, 314)), Err(GatewayError::AccountCreditsExhausted));
+        assert_eq!(terms.quote(input(10), funds(Some(314), 9_999)), Err(GatewayError::KeyLimitReached));
+        assert_eq!(terms.quote(input(10), funds(Some(0), 0)), Err(GatewayError::KeyLimitReached));
     }
 
     #[test]
     fn without_a_bound_the_answer_is_cut_to_what_is_affordable() {
-        let quote = TERMS.quote(10, funds(Some(36), 1_000)).expect("affordable");
+        let quote = TERMS.quote(input(10), funds(Some(36), 1_000)).expect("affordable");
         assert_eq!((quote.held_micros, quote.imposed_max, quote.cut), (35, Some(10), true));
-        let whole = TERMS.quote(10, funds(Some(1_000), 1_000)).expect("affordable");
+        let whole = TERMS.quote(input(10), funds(Some(1_000), 1_000)).expect("affordable");
         assert_eq!((whole.held_micros, whole.imposed_max, whole.cut), (215, Some(100), false));
-        let two = Terms { answers: 2, ..TERMS }.quote(10, funds(None, 21)).expect("affordable");
+        let two = Terms { answers: 2, ..TERMS }.quote(input(10), funds(None, 21)).expect("affordable");
         assert_eq!((two.held_micros, two.imposed_max), (19, Some(1)));
     }
 
     #[test]
     fn not_even_one_token_is_a_refusal() {
-        assert_eq!(TERMS.quote(10, funds(None, 16)), Err(GatewayError::AccountCreditsExhausted));
-        assert_eq!(TERMS.quote(10, funds(Some(16), 99)), Err(GatewayError::KeyLimitReached));
+        assert_eq!(TERMS.quote(input(10), funds(None, 16)), Err(GatewayError::AccountCreditsExhausted));
+        assert_eq!(TERMS.quote(input(10), funds(Some(16), 99)), Err(GatewayError::KeyLimitReached));
         assert_eq!(
-            Terms { answers: 2, ..TERMS }.quote(10, funds(None, 18)),
+            Terms { answers: 2, ..TERMS }.quote(input(10), funds(None, 18)),
             Err(GatewayError::AccountCreditsExhausted)
         );
+    }
+
+    #[test]
+    fn what_has_no_tokens_to_bound_is_held_as_a_whole() {
+        let price = Price { per_image_micros: 40, ..TERMS.price };
+        let images = Usage { images: 2, ..input(10) };
+        let none = Terms { price, answers: 0, ..TERMS };
+        let quote = none.quote(images, funds(None, 95)).expect("affordable");
+        // Images that nobody saw are not the input's part.
+        assert_eq!((quote.held_micros, quote.input_held_micros, quote.imposed_max), (95, 15, None));
+        assert_eq!(none.quote(images, funds(None, 94)), Err(GatewayError::AccountCreditsExhausted));
+        let free = Terms { price: Price::FREE, answers: 0, ..TERMS };
+        assert!(free.quote(images, funds(None, 0)).is_ok());
     }
 
     #[test]
     fn a_cost_beyond_counting_is_a_refusal() {
         let price = Price { output_micros: i64::MAX, ..TERMS.price };
         let terms = Terms { price, asked_max: Some(1_000_000_000), answers: 128, ..TERMS };
-        assert!(terms.quote(1, funds(None, i64::MAX - 1)).is_err());
+        assert!(terms.quote(input(1), funds(None, i64::MAX - 1)).is_err());
     }
 
     proptest! {
         #[test]
         fn a_quote_is_never_beyond_the_funds(
-            input in 0i64..10_000, asked in proptest::option::of(1i64..10_000), answers in 1i64..=128,
+            tokens in 0i64..10_000, asked in proptest::option::of(1i64..10_000), answers in 1i64..=128,
             key in proptest::option::of(0i64..1_000_000), account in 0i64..1_000_000,
         ) {
             let terms = Terms { asked_max: asked, answers, ..TERMS };
-            if let Ok(quote) = terms.quote(input, funds(key, account)) {
+            if let Ok(quote) = terms.quote(Usage { input_tokens: tokens, ..Usage::NONE }, funds(key, account)) {
                 prop_assert!(quote.held_micros <= account && key.is_none_or(|key| quote.held_micros <= key));
                 prop_assert!(quote.input_held_micros <= quote.held_micros);
-                prop_assert!(quote.output_tokens >= answers);
+                prop_assert!(quote.bound.output_tokens >= answers);
             }
         }
     }

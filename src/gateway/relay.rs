@@ -1,18 +1,19 @@
 //! From a call to an upstream's answer: which upstream, in what order, and when to try the next. Once a byte of the
 //! answer is on its way there is no second try.
 
+use super::anthropic;
 use super::breaker::Breakers;
 use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
 use super::endpoint::Endpoint;
-use super::error::{GatewayError, error_body};
+use super::error::{GatewayError, refused_body};
 use super::settle::OpenCall;
 use crate::domain::upstream::Dialect;
 use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
 use http::Method;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
@@ -146,8 +147,12 @@ impl Relay<'_> {
                 );
                 Ok(Try::Failed(None))
             }
-            429 => Ok(Try::Failed(Some(refusal(answer, upstream_marks(route, secret.as_deref())).await))),
-            400..=499 => Ok(Try::Refusal(refusal(answer, upstream_marks(route, secret.as_deref())).await)),
+            429 => {
+                Ok(Try::Failed(Some(refusal(answer, upstream_marks(route, secret.as_deref()), errand).await)))
+            }
+            400..=499 => {
+                Ok(Try::Refusal(refusal(answer, upstream_marks(route, secret.as_deref()), errand).await))
+            }
             // Redirects are not followed: the secret goes where an admin sent it and nowhere else.
             _ => {
                 tracing::warn!(upstream.id = upstream.id, status, "an upstream failed");
@@ -172,9 +177,13 @@ pub(super) fn headers(
     taken_over: &HeaderMap,
 ) -> Result<HeaderMap, UpstreamError> {
     let mut headers = taken_over.clone();
+    if dialect == Dialect::Anthropic {
+        headers.entry(anthropic::VERSION).or_insert(anthropic::VERSION_DEFAULT);
+    }
     if let Some(secret) = secret {
         let (name, value) = match dialect {
             Dialect::OpenAi | Dialect::Echo => (AUTHORIZATION, format!("Bearer {secret}")),
+            Dialect::Anthropic => (HeaderName::from_static("x-api-key"), secret.to_owned()),
         };
         let mut value = HeaderValue::try_from(value).map_err(|_| UpstreamError::Unusable)?;
         value.set_sensitive(true);
@@ -228,22 +237,16 @@ impl Marks {
     }
 }
 
-async fn refusal(mut answer: Answer, marks: Marks) -> Refusal {
+async fn refusal(mut answer: Answer, marks: Marks, errand: &Errand<'_>) -> Refusal {
     let body = answer.whole(REFUSAL_BYTES_MAX).await.ok();
     let body = body.and_then(|body| String::from_utf8(body.into()).ok());
     let is_json = |body: &String| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
     let said = body.map(|body| marks.removed_from(body)).filter(is_json);
+    let status = StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::BAD_REQUEST);
     Refusal {
-        status: StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::BAD_REQUEST),
+        status,
         retry_after: answer.retry_after.map(|value| value.as_bytes().to_vec()),
-        body: said.unwrap_or_else(|| {
-            error_body(
-                "The upstream of this model refuses this request, and does not say why.",
-                "invalid_request_error",
-                None,
-                "upstream_refused",
-            )
-        }),
+        body: said.unwrap_or_else(|| refused_body(errand.endpoint.dialect(), status)),
     }
 }
 

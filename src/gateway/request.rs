@@ -1,35 +1,21 @@
 //! A JSON request: what Keyhouse acts upon is checked, everything else passes through as it was written.
 
-use super::content::{self, Content};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Output};
 use super::error::GatewayError;
 use super::json::{Object, Writer, malformed, quoted};
+use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Most answers that may be asked for at once; OpenAI's own bound.
-const ANSWERS_MAX: i64 = 128;
-
-/// What a request asks for, as far as it matters to who decides and what it may cost.
-#[derive(Debug)]
-pub struct Wish {
-    /// Of this route.
-    pub endpoint: Endpoint,
-    /// As the caller named it.
-    pub model: String,
-    /// Whether to answer as events.
-    pub stream: bool,
-    /// Whether the caller asked for the event that has nothing but usage.
-    pub show_usage: bool,
-    /// The most that one answer may have, by any of the fields that say so.
-    pub max_tokens: Option<i64>,
-    /// How many answers.
-    pub answers: i64,
-    /// What the input holds.
-    pub content: Content,
-    /// Length of the whole body.
-    pub body_bytes: usize,
-}
+/// Most candidates of which the best is answered; OpenAI's own bound.
+const CANDIDATES_MAX: i64 = 20;
+/// What Anthropic adds to a request that has tools: 346 to 530 tokens, by model ("Tool use with Claude", pricing), and
+/// for each tool of its own up to 735 more ("Computer use tool", pricing). Rounded up.
+const TOOLS_TOKENS_MAX: i64 = 1_000;
+/// A partial image costs a hundred tokens more (OpenAI's guide "Image generation", partial images).
+const PARTIAL_IMAGE_TOKENS: i64 = 100;
+const PARTIAL_IMAGES_MAX: i64 = 3;
 
 /// A checked JSON request. Borrows from the body.
 #[derive(Debug)]
@@ -48,21 +34,21 @@ impl<'a> JsonRequest<'a> {
         let fields = Object::parse(body)?;
         let rules = endpoint.rules();
         fields.refuse_doubles(rules.acted_upon)?;
-        let stream = fields.boolean("stream")?;
-        let input =
-            fields.get(rules.input).filter(|input| input.get().starts_with('[')).ok_or_else(|| {
-                GatewayError::field(rules.input, format!("`{}` must be an array.", rules.input))
-            })?;
-        let wish = Wish {
-            endpoint,
-            model: model(&fields)?,
-            stream,
-            show_usage: include_usage(fields.get("stream_options"))?,
-            max_tokens: max_tokens(&fields, rules.bounds)?,
-            answers: fields.integer("n", ANSWERS_MAX)?.unwrap_or(1),
-            content: content::survey(input).map_err(|error| malformed(&error))?,
-            body_bytes: body.len(),
-        };
+        let mut wish = Wish::new(endpoint, model(&fields, endpoint)?, body.len());
+        wish.stream = endpoint.streams() && fields.boolean("stream")?;
+        let (kind, beginnings) = rules.input_kind;
+        fields
+            .get(rules.input)
+            .filter(|input| input.get().as_bytes().first().is_some_and(|first| beginnings.contains(first)))
+            .ok_or_else(|| GatewayError::field(rules.input, format!("`{}` must be {kind}.", rules.input)))?;
+        for part in rules.surveyed.iter().filter_map(|name| fields.get(name)) {
+            wish.content.survey(part).map_err(|error| malformed(&error))?;
+        }
+        if let Output::Bounded { fields: bounds, .. } = rules.output {
+            wish.max_tokens = max_tokens(&fields, bounds)?;
+        }
+        let answers = rules.answers.map(|(name, max)| fields.integer(name, max)).transpose()?.flatten();
+        specifics(&mut wish, &fields, answers.unwrap_or(1))?;
         Ok(Self { fields, wish })
     }
 
@@ -74,20 +60,30 @@ impl<'a> JsonRequest<'a> {
     /// The body for an upstream: its own name for the model, usage asked for in a stream, and the bound on the output
     /// where the caller set none.
     pub fn for_upstream(&self, upstream_model: &str, imposed_max: Option<i64>) -> String {
-        let rules = self.wish.endpoint.rules();
+        let (bounds, imposed) = match self.wish.endpoint.rules().output {
+            Output::Bounded { fields, imposed, .. } => (fields, imposed),
+            Output::None | Output::Fixed => (&[][..], None),
+        };
+        let imposed = imposed.zip(imposed_max);
+        let asks_usage = self.wish.stream
+            && matches!(self.wish.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         let mut body = Writer::with_capacity(self.wish.body_bytes + 128);
+        if self.fields.get("model").is_none() {
+            body.put("model", &quoted(upstream_model));
+        }
         for (name, value) in &self.fields.0 {
             match name.as_str() {
+                "model" if value.get() == "null" => {}
                 "model" => body.put(name, &quoted(upstream_model)),
-                "stream_options" if self.wish.stream => {}
-                name if imposed_max.is_some() && rules.bounds.contains(&name) => {}
+                "stream_options" if asks_usage => {}
+                name if imposed.is_some() && bounds.contains(&name) => {}
                 _ => body.put(name, value.get()),
             }
         }
-        if let Some(tokens) = imposed_max {
-            body.put(rules.imposed, &tokens.to_string());
+        if let Some((name, tokens)) = imposed {
+            body.put(name, &tokens.to_string());
         }
-        if self.wish.stream {
+        if asks_usage {
             body.put("stream_options", &self.stream_options());
         }
         body.finish()
@@ -107,14 +103,107 @@ impl<'a> JsonRequest<'a> {
     }
 }
 
-fn model(fields: &Object<'_>) -> Result<String, GatewayError> {
-    let model = fields.get("model").and_then(|value| serde_json::from_str(value.get()).ok());
-    model.ok_or(GatewayError::field("model", "`model` must be the name of a model."))
+/// What only some routes have.
+fn specifics(wish: &mut Wish, fields: &Object<'_>, answers: i64) -> Result<(), GatewayError> {
+    match wish.endpoint {
+        Endpoint::ChatCompletions => {
+            wish.show_usage = include_usage(fields.get("stream_options"))?;
+            wish.answers = answers;
+        }
+        Endpoint::Completions => {
+            wish.show_usage = include_usage(fields.get("stream_options"))?;
+            // All candidates are made and paid for, for each of the prompts.
+            let candidates = fields.integer("best_of", CANDIDATES_MAX)?.unwrap_or(1);
+            wish.answers = answers.max(candidates).saturating_mul(prompts(fields.get("prompt")));
+        }
+        Endpoint::Responses => response(wish, fields)?,
+        Endpoint::Messages => {
+            if wish.max_tokens.is_none() {
+                return Err(GatewayError::field("max_tokens", "`max_tokens` must be given."));
+            }
+            wish.content.add_tokens(added_by_tools(fields.get("tools")));
+        }
+        Endpoint::ImageGenerations => {
+            images(wish, answers, fields.integer("partial_images", PARTIAL_IMAGES_MAX))
+        }
+        Endpoint::Speech => {
+            let text = fields.get("input").and_then(|text| serde_json::from_str::<String>(text.get()).ok());
+            let characters = text.map_or(wish.body_bytes, |text| text.chars().count());
+            wish.characters = i64::try_from(characters).unwrap_or(i64::MAX);
+            wish.stream = fields.get("stream_format").is_some_and(|format| format.get() == "\"sse\"");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Notes how many images are to be made. (An upstream that does not like the number of partial ones says so itself.)
+pub fn images(wish: &mut Wish, images: i64, partial: Result<Option<i64>, GatewayError>) {
+    (wish.images, wish.answers) = (images, images);
+    let partial = partial.map_or(PARTIAL_IMAGES_MAX, Option::unwrap_or_default);
+    wish.added_output_tokens = partial * PARTIAL_IMAGE_TOKENS;
+}
+
+fn response(wish: &mut Wish, fields: &Object<'_>) -> Result<(), GatewayError> {
+    if fields.boolean("background")? {
+        let why = "What a response made in the background costs is not known when it is answered. Leave `background` out.";
+        return Err(GatewayError::field("background", why));
+    }
+    if fields.get("conversation").is_some() {
+        let why = "How long a stored conversation is is not known here. Use `previous_response_id`, or send its items.";
+        return Err(GatewayError::field("conversation", why));
+    }
+    if fields.get("prompt").is_some() {
+        let why = "How long a stored prompt is is not known here. Send its text as `instructions`.";
+        return Err(GatewayError::field("prompt", why));
+    }
+    if wish.content.has_references() {
+        let why = "How long a stored item is is not known here. Send the item itself instead of an `item_reference`.";
+        return Err(GatewayError::field("input", why));
+    }
+    wish.store = fields.switch("store")?.unwrap_or(true);
+    let previous = fields.get("previous_response_id").map(|id| serde_json::from_str(id.get()));
+    wish.previous_response_id = previous.transpose().map_err(|_| {
+        GatewayError::field("previous_response_id", "`previous_response_id` must be the id of a response.")
+    })?;
+    Ok(())
+}
+
+fn model(fields: &Object<'_>, endpoint: Endpoint) -> Result<String, GatewayError> {
+    let refused = GatewayError::field("model", "`model` must be the name of a model.");
+    match (fields.get("model"), endpoint.default_model()) {
+        (None, Some(model)) => Ok(model.to_owned()),
+        (value, _) => value.and_then(|value| serde_json::from_str(value.get()).ok()).ok_or(refused),
+    }
 }
 
 /// The largest: which one an upstream obeys is not for us to guess.
 fn max_tokens(fields: &Object<'_>, bounds: &'static [&'static str]) -> Result<Option<i64>, GatewayError> {
     bounds.iter().try_fold(None, |max, name| Ok(fields.integer(name, TOKENS_MAX)?.max(max)))
+}
+
+/// A text is one prompt, and so is an array of tokens; an array of either are several.
+fn prompts(prompt: Option<&RawValue>) -> i64 {
+    let elements = prompt.and_then(|prompt| serde_json::from_str::<Vec<&RawValue>>(prompt.get()).ok());
+    match elements {
+        Some(elements) if elements.first().is_some_and(|first| first.get().starts_with(['"', '['])) => {
+            i64::try_from(elements.len()).unwrap_or(i64::MAX)
+        }
+        _ => 1,
+    }
+}
+
+/// What Anthropic adds by itself to a request that has tools.
+fn added_by_tools(tools: Option<&RawValue>) -> i64 {
+    #[derive(Deserialize)]
+    struct Tool {
+        r#type: Option<String>,
+    }
+    let tools =
+        tools.and_then(|tools| serde_json::from_str::<Vec<Tool>>(tools.get()).ok()).unwrap_or_default();
+    let own = tools.iter().filter(|tool| tool.r#type.as_deref().is_some_and(|kind| kind != "custom")).count();
+    let some = i64::from(!tools.is_empty());
+    TOOLS_TOKENS_MAX.saturating_mul(some.saturating_add(i64::try_from(own).unwrap_or(i64::MAX)))
 }
 
 fn include_usage(options: Option<&RawValue>) -> Result<bool, GatewayError> {
@@ -255,5 +344,79 @@ mod tests {
             prop_assert_eq!(&sent[&text]["a"], &text);
             prop_assert_eq!(sent["max_completion_tokens"].as_i64(), bound);
         }
+    }
+
+    fn wish(endpoint: Endpoint, body: &str) -> Result<Wish, GatewayError> {
+        JsonRequest::parse(endpoint, body.as_bytes()).map(|request| request.wish)
+    }
+
+    #[test]
+    fn candidates_and_prompts_of_a_completion_multiply() {
+        for (body, answers) in [
+            (r#"{"model":"m","prompt":"a"}"#, 1),
+            (r#"{"model":"m","prompt":["a","b"],"n":3}"#, 6),
+            (r#"{"model":"m","prompt":[1,2,3],"n":2,"best_of":5}"#, 5),
+            (r#"{"model":"m","prompt":[[1,2],[3]],"best_of":2}"#, 4),
+        ] {
+            assert_eq!(wish(Endpoint::Completions, body).expect("valid").answers, answers, "{body}");
+        }
+        assert!(wish(Endpoint::Completions, r#"{"model":"m","prompt":{}}"#).is_err());
+    }
+
+    #[test]
+    fn a_response_whose_cost_cannot_be_bounded_is_refused() {
+        let with = |field: &str| format!(r#"{{"model":"m","input":"hi",{field}}}"#);
+        for (field, param) in [
+            (r#""background":true"#, "background"),
+            (r#""conversation":"conv_1""#, "conversation"),
+            (r#""prompt":{"id":"pmpt_1"}"#, "prompt"),
+            (r#""previous_response_id":7"#, "previous_response_id"),
+            (r#""store":"no""#, "store"),
+        ] {
+            let refused = wish(Endpoint::Responses, &with(field)).map(|_| ()).expect_err(field);
+            assert!(
+                matches!(refused, GatewayError::BadField { param: named, .. } if named == param),
+                "{field}"
+            );
+        }
+        let reference = r#"{"model":"m","input":[{"type":"item_reference","id":"msg_1"}]}"#;
+        assert!(wish(Endpoint::Responses, reference).is_err());
+        let plain =
+            wish(Endpoint::Responses, &with(r#""background":false,"conversation":null"#)).expect("valid");
+        assert!(plain.store && plain.previous_response_id.is_none());
+        assert!(!wish(Endpoint::Responses, &with(r#""store":false"#)).expect("valid").store);
+    }
+
+    #[test]
+    fn a_message_must_say_how_long_it_may_be() {
+        let body = r#"{"model":"m","messages":[]}"#;
+        assert!(matches!(
+            wish(Endpoint::Messages, body),
+            Err(GatewayError::BadField { param: "max_tokens", .. })
+        ));
+        let tools = r#"{"model":"m","messages":[],"max_tokens":5,"tools":[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}]}"#;
+        let (wish, bytes) = (wish(Endpoint::Messages, tools).expect("valid"), tools.len());
+        assert_eq!(wish.bound(0).input_tokens, i64::try_from(bytes).expect("small") + 2_000);
+    }
+
+    #[test]
+    fn images_and_characters_are_counted() {
+        let two = wish(Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a cat","n":2}"#).expect("valid");
+        assert_eq!((two.images, two.answers), (2, 2));
+        assert!(wish(Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a cat","n":11}"#).is_err());
+        let speech =
+            wish(Endpoint::Speech, r#"{"model":"m","input":"h\u00e9 🙂","voice":"v"}"#).expect("valid");
+        assert_eq!((speech.characters, speech.stream), (4, false));
+        let events = r#"{"model":"m","input":"hi","voice":"v","stream_format":"sse"}"#;
+        assert!(wish(Endpoint::Speech, events).expect("valid").stream);
+    }
+
+    #[test]
+    fn moderations_have_a_model_of_their_own() {
+        let body = br#"{"input":"hi","model":null}"#;
+        let request = JsonRequest::parse(Endpoint::Moderations, body).expect("valid");
+        assert_eq!(request.wish.model, "omni-moderation-latest");
+        assert_eq!(request.for_upstream("theirs", None), r#"{"model":"theirs","input":"hi"}"#);
+        assert!(wish(Endpoint::Embeddings, r#"{"input":"hi"}"#).is_err());
     }
 }

@@ -3,15 +3,23 @@
 
 use super::figures::{RouteFigures, StreamFigure};
 use super::meter::Meter;
-use super::quote::Quote;
 use crate::domain::price::{Multiplier, Price};
-use crate::ledger::{Amount, LedgerError, OpenHold, Outcome, Resolution, Resolved};
+use crate::ledger::{Amount, LedgerError, Left, OpenHold, Outcome, Resolution, Resolved};
 use actix_web::http::StatusCode;
 use std::time::Instant;
 
+/// What a settled call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Charged, in micro-credits.
+    pub charged_micros: i64,
+    /// To spend afterwards.
+    pub left: Left,
+}
+
 /// A call whose hold is committed and not resolved yet.
 pub struct OpenCall {
-    /// `None` once resolved.
+    /// `None` once resolved, and for a call that is free.
     hold: Option<OpenHold>,
     price: Price,
     multiplier: Multiplier,
@@ -26,19 +34,13 @@ pub struct OpenCall {
 }
 
 impl OpenCall {
-    /// Takes over a hold.
-    pub fn new(
-        hold: OpenHold,
-        price: Price,
-        multiplier: Multiplier,
-        input_estimate: i64,
-        quote: &Quote,
-    ) -> Self {
+    /// Takes over a hold; without one the call is free.
+    pub fn new(hold: Option<OpenHold>, price: Price, multiplier: Multiplier, meter: Meter) -> Self {
         Self {
-            hold: Some(hold),
+            hold,
             price,
             multiplier,
-            meter: Meter::new(input_estimate, quote.output_tokens),
+            meter,
             started: Instant::now(),
             upstream_id: None,
             status: None,
@@ -82,15 +84,27 @@ impl OpenCall {
         self.status = Some(status.as_u16());
     }
 
-    /// Charges what was used, durably when this returns; gives the micro-credits charged.
+    /// What the key has left to spend beside what is held for this call.
+    pub fn left(&self) -> Option<Left> {
+        self.hold.as_ref().map(OpenHold::left)
+    }
+
+    /// Who serves it.
+    pub fn upstream_id(&self) -> Option<i64> {
+        self.upstream_id
+    }
+
+    /// Charges what was used, durably when this returns; nothing for a call that is free.
     ///
     /// # Errors
     /// When the commit did not come in time (the ledger goes on trying), or somebody else resolved the charge.
-    pub async fn settle(&mut self, outcome: Outcome) -> Result<Option<i64>, LedgerError> {
+    pub async fn settle(&mut self, outcome: Outcome) -> Result<Option<Settled>, LedgerError> {
         let Some(hold) = self.hold.take() else { return Ok(None) };
         let resolution = self.settlement(&hold, outcome);
         match hold.resolve(resolution).await? {
-            Resolved::Now { settled_micros } => Ok(Some(settled_micros)),
+            Resolved::Now { settled_micros, left } => {
+                Ok(Some(Settled { charged_micros: settled_micros, left }))
+            }
             // Taken for dead, this server lost the charge to a neighbour, who settled the input part: a caller who
             // is not charged for the whole answer does not get the whole answer.
             Resolved::Before | Resolved::Unknown => {
@@ -104,7 +118,7 @@ impl OpenCall {
     ///
     /// # Errors
     /// As [`OpenCall::settle`].
-    pub async fn settle_cut(&mut self) -> Result<Option<i64>, LedgerError> {
+    pub async fn settle_cut(&mut self) -> Result<Option<Settled>, LedgerError> {
         if self.meter.has_begun() {
             self.settle(Outcome::Cut).await
         } else {

@@ -1,16 +1,20 @@
-//! A stream on its way to the caller: events leave as they come, one at a time asked for by who reads them, and the
-//! last word (`[DONE]`, or the end) is held back until the charge is committed.
+//! A stream on its way to the caller: events (or bytes) leave as they come, one at a time asked for by who reads them,
+//! and the last word (`[DONE]`, `message_stop`, or the end) is held back until the charge is committed.
 
+use super::call::Ids;
 use super::client::{Answer, AnswerBody};
 use super::error::GatewayError;
 use super::meter::Seen;
+use super::responses::Memory;
 use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
 use bytes::BytesMut;
 use futures_util::stream::{self, Fuse, Stream, StreamExt};
+use serde_json::Value;
 use std::convert::Infallible;
+use std::io;
 
 /// What it takes to go on; dropped with the caller's connection, and with it the upstream's.
 struct Relaying {
@@ -18,6 +22,8 @@ struct Relaying {
     body: Fuse<AnswerBody>,
     events: Events,
     open: OpenCall,
+    ids: Ids,
+    memory: Option<Memory>,
     /// Whether the caller asked for the event that has nothing but usage.
     show_usage: bool,
     ended: bool,
@@ -27,8 +33,10 @@ struct Relaying {
 enum Reached {
     /// More may come.
     Open,
-    /// `[DONE]` came: its bytes are held back here.
+    /// The last event came: its bytes are held back here.
     Done(Bytes),
+    /// The same, and it says that the upstream failed.
+    Failed(Bytes),
     /// What came is not to be understood.
     Broken,
 }
@@ -37,10 +45,12 @@ enum Reached {
 pub fn relay(
     answer: Answer,
     open: OpenCall,
+    ids: Ids,
     show_usage: bool,
+    memory: Option<Memory>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let relaying =
-        Relaying { body: answer.body.fuse(), events: Events::default(), open, show_usage, ended: false };
+    let (body, events) = (answer.body.fuse(), Events::default());
+    let relaying = Relaying { body, events, open, ids, memory, show_usage, ended: false };
     stream::unfold(relaying, |mut relaying| async move {
         let piece = relaying.next_piece().await?;
         Some((Ok(piece), relaying))
@@ -59,6 +69,7 @@ impl Relaying {
                         Reached::Open if out.is_empty() => continue,
                         Reached::Open => {}
                         Reached::Done(done) => self.finish(&done, &mut out).await,
+                        Reached::Failed(failed) => self.fail(&failed, &mut out).await,
                         Reached::Broken => self.cut(&mut out).await,
                     }
                 }
@@ -84,6 +95,7 @@ impl Relaying {
             };
             match self.read(&event) {
                 Seen::Done => return Reached::Done(event.raw),
+                Seen::Failed => return Reached::Failed(event.raw),
                 Seen::UsageOnly if !self.show_usage => {}
                 Seen::Error => return Reached::Broken,
                 Seen::Part | Seen::UsageOnly => out.extend_from_slice(&event.raw),
@@ -109,8 +121,23 @@ impl Relaying {
             never = read_out => match never {},
         };
         match settled {
-            Ok(_) => out.extend_from_slice(last),
-            Err(error) => say(&GatewayError::from(error), out),
+            Ok(_) => {
+                if let Some(memory) = self.memory.take() {
+                    memory.keep(&self.open).await;
+                }
+                out.extend_from_slice(last);
+            }
+            Err(error) => self.say(&GatewayError::from(error), out),
+        }
+    }
+
+    /// Settles for what was produced and passes on that the upstream failed, in its own event.
+    async fn fail(&mut self, last: &[u8], out: &mut BytesMut) {
+        self.ended = true;
+        match (self.open.settle_cut().await, reworded(last)) {
+            (Ok(_), Some(event)) => out.extend_from_slice(event.as_bytes()),
+            (Ok(_), None) => self.say(&GatewayError::StreamBrokeOff, out),
+            (Err(error), _) => self.say(&GatewayError::from(error), out),
         }
     }
 
@@ -120,11 +147,67 @@ impl Relaying {
         if self.open.settle_cut().await.is_err() {
             tracing::warn!("the charge of a stream that broke off has to wait");
         }
-        say(&GatewayError::StreamBrokeOff, out);
+        self.say(&GatewayError::StreamBrokeOff, out);
+    }
+
+    /// An error event, as the route's SDKs understand it.
+    fn say(&self, error: &GatewayError, out: &mut BytesMut) {
+        out.extend_from_slice(error.event(self.ids.endpoint, self.ids.request_id).as_bytes());
     }
 }
 
-/// An error event, as OpenAI's SDKs understand it.
-fn say(error: &GatewayError, out: &mut BytesMut) {
-    out.extend_from_slice(format!("data: {}\n\n", error.body()).as_bytes());
+/// `response.failed` with words of ours: the upstream's may tell where it is.
+fn reworded(event: &[u8]) -> Option<String> {
+    let event = Event { raw: Bytes::copy_from_slice(event) };
+    let mut failed: Value = serde_json::from_slice(&event.data()?).ok()?;
+    let error = failed.pointer_mut("/response/error")?.as_object_mut()?;
+    error.insert("message".into(), "The upstream failed to make this response. Try again.".into());
+    Some(format!("event: response.failed\ndata: {failed}\n\n"))
+}
+
+/// What is neither JSON nor events: pieces leave as they come, but for the last, which waits for the commit.
+struct RelayingBytes {
+    body: Fuse<AnswerBody>,
+    open: OpenCall,
+    /// The piece that is held back.
+    held: Bytes,
+    ended: bool,
+}
+
+/// The body for the caller; it breaks off where the upstream's does.
+pub fn relay_bytes(answer: Answer, open: OpenCall) -> impl Stream<Item = Result<Bytes, io::Error>> {
+    let relaying = RelayingBytes { body: answer.body.fuse(), open, held: Bytes::new(), ended: false };
+    stream::unfold(relaying, |mut relaying| async move {
+        let piece = relaying.next_piece().await?;
+        Some((piece, relaying))
+    })
+}
+
+impl RelayingBytes {
+    async fn next_piece(&mut self) -> Option<Result<Bytes, io::Error>> {
+        while !self.ended {
+            match self.body.next().await {
+                Some(Ok(piece)) => {
+                    self.open.meter.read_bytes(piece.len());
+                    let before = std::mem::replace(&mut self.held, piece);
+                    if !before.is_empty() {
+                        return Some(Ok(before));
+                    }
+                }
+                Some(Err(_)) => {
+                    self.ended = true;
+                    let settled = self.open.settle_cut().await;
+                    tracing::warn!(settled = settled.is_ok(), "an upstream's answer broke off");
+                    return Some(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                None => {
+                    self.ended = true;
+                    let settled = self.open.settle(Outcome::Complete).await;
+                    let last = std::mem::take(&mut self.held);
+                    return Some(settled.map(|_| last).map_err(|_| io::ErrorKind::ConnectionAborted.into()));
+                }
+            }
+        }
+        None
+    }
 }

@@ -136,6 +136,22 @@ impl Resolution {
     }
 }
 
+/// What a key has left to spend, by its limit and its account's balance, whichever is less: micro-credits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left(pub i64);
+
+impl Left {
+    /// Without a key, since it is gone, the account's alone.
+    fn of(key: Option<&KeyRow>, account: Option<&AccountRow>) -> Self {
+        let account = account.map_or(0, |row| row.balance_micros.saturating_sub(row.held_micros));
+        let key = key.and_then(|row| {
+            let unused = row.credit_limit_micros?.saturating_sub(row.used_micros);
+            Some(unused.saturating_sub(row.held_micros))
+        });
+        Self(key.map_or(account, |key| key.min(account)).max(0))
+    }
+}
+
 /// What a resolution came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved {
@@ -143,6 +159,8 @@ pub enum Resolved {
     Now {
         /// Micro-credits.
         settled_micros: i64,
+        /// To spend afterwards.
+        left: Left,
     },
     /// The charge had been resolved before; nothing changed.
     Before,
@@ -237,14 +255,14 @@ pub fn decide_holds(
     rows: &mut Rows,
     holds: &[HoldRequest],
     changes: &mut Changes,
-) -> Vec<Result<(), Refusal>> {
+) -> Vec<Result<Left, Refusal>> {
     holds
         .iter()
         .enumerate()
         .map(|(index, hold)| {
             hold_one(rows, hold, changes)?;
             changes.opened.push(index);
-            Ok(())
+            Ok(Left::of(rows.keys.get(&hold.key_id), rows.accounts.get(&hold.user_id)))
         })
         .collect()
 }
@@ -309,7 +327,8 @@ pub fn decide_resolutions(
             };
             close_one(rows, charge, settled_micros, changes);
             changes.closed.push((index, settled_micros));
-            Resolved::Now { settled_micros }
+            let left = Left::of(rows.keys.get(&charge.key_id), rows.accounts.get(&charge.user_id));
+            Resolved::Now { settled_micros, left }
         })
         .collect()
 }

@@ -58,7 +58,7 @@ impl Figures {
 
     /// Notes a charge that was resolved just now; only the writer's thread does.
     pub(super) fn resolved(&self, resolution: &Resolution, resolved: Resolved) {
-        let Resolved::Now { settled_micros } = resolved else { return };
+        let Resolved::Now { settled_micros, .. } = resolved else { return };
         let outcome: Outcome = resolution.outcome;
         self.charges.get_or_create(&[("outcome", outcome.as_str())]).inc();
         self.settled_micros.inc_by(u64::try_from(settled_micros).unwrap_or(0));

@@ -9,7 +9,7 @@ mod rows;
 mod statements;
 mod writer;
 
-pub use decide::{Amount, HoldRequest, Outcome, Refusal, Resolution, Resolved};
+pub use decide::{Amount, HoldRequest, Left, Outcome, Refusal, Resolution, Resolved};
 pub use recovery::Instance;
 
 use crate::error::Error;
@@ -133,6 +133,7 @@ impl Drop for Place<'_> {
 pub struct OpenHold {
     charge_id: i64,
     held_micros: i64,
+    left: Left,
     ledger: Option<Ledger>,
 }
 
@@ -145,6 +146,11 @@ impl OpenHold {
     /// The most this call may cost.
     pub fn held_micros(&self) -> i64 {
         self.held_micros
+    }
+
+    /// What the key had left to spend beside it.
+    pub fn left(&self) -> Left {
+        self.left
     }
 
     /// Settles or releases, durably when this returns.

@@ -2,8 +2,8 @@
 //! Locks are taken as charges, then accounts, then keys, each in order of id, so that instances never deadlock.
 
 use super::decide::{
-    AccountRow, Changes, ChargeRow, HoldRequest, KeyRow, Moved, Resolution, Resolved, Rows, decide_holds,
-    decide_resolutions,
+    AccountRow, Changes, ChargeRow, HoldRequest, KeyRow, Left, Moved, Resolution, Resolved, Rows,
+    decide_holds, decide_resolutions,
 };
 use super::statements::{
     Bind, CLOSE_CHARGE, CLOSE_CHARGES, MOVE_ACCOUNT, MOVE_ACCOUNTS, MOVE_KEY, MOVE_KEYS, OPEN_CHARGES,
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The answers to a batch, in its order.
 pub(super) struct Answers {
-    pub holds: Vec<Result<(), Refusal>>,
+    pub holds: Vec<Result<Left, Refusal>>,
     pub resolutions: Vec<Resolved>,
 }
 
@@ -302,6 +302,11 @@ struct CloseRow {
     status: Option<i64>,
     first_byte_ms: Option<i64>,
     resolved_at_ms: i64,
+    cache_write_tokens: Option<i64>,
+    reasoning_tokens: Option<i64>,
+    images: Option<i64>,
+    audio_ms: Option<i64>,
+    characters: Option<i64>,
 }
 
 impl CloseRow {
@@ -321,6 +326,11 @@ impl CloseRow {
             status: resolution.status.map(i64::from),
             first_byte_ms: resolution.first_byte_ms,
             resolved_at_ms: now_ms,
+            cache_write_tokens: usage.map(|usage| usage.cache_write_tokens),
+            reasoning_tokens: usage.map(|usage| usage.reasoning_tokens),
+            images: usage.map(|usage| usage.images),
+            audio_ms: usage.map(|usage| usage.audio_ms),
+            characters: usage.map(|usage| usage.characters),
         }
     }
 
@@ -337,6 +347,11 @@ impl CloseRow {
             Bind::Number(self.status),
             Bind::Number(self.first_byte_ms),
             Bind::Number(Some(self.resolved_at_ms)),
+            Bind::Number(self.cache_write_tokens),
+            Bind::Number(self.reasoning_tokens),
+            Bind::Number(self.images),
+            Bind::Number(self.audio_ms),
+            Bind::Number(self.characters),
             Bind::Number(Some(self.id)),
         ];
         Statement { sql: CLOSE_CHARGE, binds: &binds }.execute(connection)

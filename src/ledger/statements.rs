@@ -11,7 +11,8 @@ use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
 /// Closes one charge; the state in the condition makes a second close touch no row.
 pub(super) const CLOSE_CHARGE: &str = "UPDATE charges SET state = ?, settled_micros = ?, outcome = ?, \
     usage_source = ?, input_tokens = ?, cached_input_tokens = ?, output_tokens = ?, upstream_id = ?, status = ?, \
-    first_byte_ms = ?, resolved_at_ms = ? WHERE id = ? AND state = 'held'";
+    first_byte_ms = ?, resolved_at_ms = ?, cache_write_tokens = ?, reasoning_tokens = ?, images = ?, audio_ms = ?, \
+    characters = ? WHERE id = ? AND state = 'held'";
 
 /// Moves an account's money.
 pub(super) const MOVE_ACCOUNT: &str =
@@ -34,9 +35,12 @@ pub(super) const CLOSE_CHARGES: &str = "UPDATE charges SET state = row.state, se
     outcome = row.outcome, usage_source = row.usage_source, input_tokens = row.input_tokens, \
     cached_input_tokens = row.cached_input_tokens, output_tokens = row.output_tokens, \
     upstream_id = row.upstream_id, status = row.status, first_byte_ms = row.first_byte_ms, \
-    resolved_at_ms = row.resolved_at_ms FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, state text, \
+    resolved_at_ms = row.resolved_at_ms, cache_write_tokens = row.cache_write_tokens, \
+    reasoning_tokens = row.reasoning_tokens, images = row.images, audio_ms = row.audio_ms, \
+    characters = row.characters FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, state text, \
     settled_micros bigint, outcome text, usage_source text, input_tokens bigint, cached_input_tokens bigint, \
-    output_tokens bigint, upstream_id bigint, status bigint, first_byte_ms bigint, resolved_at_ms bigint) \
+    output_tokens bigint, upstream_id bigint, status bigint, first_byte_ms bigint, resolved_at_ms bigint, \
+    cache_write_tokens bigint, reasoning_tokens bigint, images bigint, audio_ms bigint, characters bigint) \
     WHERE charges.id = row.id AND charges.state = 'held'";
 
 /// Moves accounts' money, from an array of `MoveRow`.

@@ -223,9 +223,10 @@ impl Writer {
 
     fn answer(&self, batch: Batch, answers: Answers) {
         for ((hold, answer), outcome) in batch.holds.iter().zip(batch.hold_answers).zip(answers.holds) {
-            let outcome = outcome.map_err(HoldError::Refused).map(|()| OpenHold {
+            let outcome = outcome.map_err(HoldError::Refused).map(|left| OpenHold {
                 charge_id: hold.charge_id,
                 held_micros: hold.held_micros,
+                left,
                 ledger: self.queue.upgrade().map(Ledger),
             });
             // Nobody there any more: the hold comes back, is dropped, and so released.

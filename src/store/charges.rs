@@ -57,6 +57,16 @@ pub struct Charge {
     pub created_at_ms: i64,
     /// When settled or released.
     pub resolved_at_ms: Option<i64>,
+    /// Part of the input.
+    pub cache_write_tokens: Option<i64>,
+    /// Part of the output.
+    pub reasoning_tokens: Option<i64>,
+    /// Images made.
+    pub images: Option<i64>,
+    /// Sound heard.
+    pub audio_ms: Option<i64>,
+    /// Characters spoken.
+    pub characters: Option<i64>,
 }
 
 /// The newest charges of a key of `user_id`, at most `limit`; a deleted key's too.

@@ -11,6 +11,7 @@ pub mod instances;
 pub mod key_list;
 pub mod keys;
 pub mod models;
+pub mod responses;
 pub(crate) mod schema;
 pub mod sessions;
 pub mod upstreams;

@@ -5,8 +5,10 @@ use super::audit::{self, Actor};
 use super::schema::{model_routes, models, prices, upstreams};
 use super::taken;
 use super::upstreams::Upstream;
+use crate::domain::Invalid;
 use crate::domain::models::ModelName;
 use crate::domain::price::Price;
+use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use diesel::prelude::*;
 
@@ -44,6 +46,14 @@ pub struct PriceVersion {
     pub output_micros: i64,
     /// Micro-credits per request.
     pub per_request_micros: i64,
+    /// Micro-credits per million input tokens written to the cache; `None`: as input.
+    pub cache_write_micros: Option<i64>,
+    /// Micro-credits per image.
+    pub per_image_micros: i64,
+    /// Micro-credits per second of sound.
+    pub per_audio_second_micros: i64,
+    /// Micro-credits per million characters.
+    pub per_character_micros: i64,
 }
 
 impl PriceVersion {
@@ -52,8 +62,12 @@ impl PriceVersion {
         Price {
             input_micros: self.input_micros,
             cached_input_micros: self.cached_input_micros,
+            cache_write_micros: self.cache_write_micros,
             output_micros: self.output_micros,
             per_request_micros: self.per_request_micros,
+            per_image_micros: self.per_image_micros,
+            per_audio_second_micros: self.per_audio_second_micros,
+            per_character_micros: self.per_character_micros,
         }
     }
 }
@@ -71,6 +85,13 @@ pub struct Route {
     pub priority: i64,
     /// Share among equals.
     pub weight: i64,
+}
+
+impl Route {
+    /// How to talk to it; `None` for a word of a newer release.
+    pub fn dialect(&self) -> Option<Dialect> {
+        Dialect::parse(&self.upstream.dialect).ok()
+    }
 }
 
 /// Everything a call needs to know of a model.
@@ -99,7 +120,7 @@ pub struct NewModel<'a> {
 /// Makes a model with its first price and its routes, and gives its id.
 ///
 /// # Errors
-/// [`Error::Invalid`] under `name` when the name is taken.
+/// [`Error::Invalid`] under `name` when the name is taken, under `upstream` when the upstreams do not go together.
 pub fn create(
     connection: &mut Connection,
     new: &NewModel<'_>,
@@ -107,6 +128,8 @@ pub fn create(
     now_ms: i64,
 ) -> Result<i64, Error> {
     connection.write(|connection| {
+        let upstream_ids: Vec<i64> = new.routes.iter().map(|(id, _)| *id).collect();
+        refuse_mixture(connection, &upstream_ids)?;
         let id: i64 = diesel::insert_into(models::table)
             .values((
                 models::name.eq(new.name.as_str()),
@@ -147,7 +170,7 @@ pub struct RouteSettings<'a> {
 /// Adds a route to a model, or changes the one to this upstream; the next call takes it.
 ///
 /// # Errors
-/// The engine's.
+/// [`Error::Invalid`] under `upstream` when the upstream does not go together with the others.
 pub fn set_route(
     connection: &mut Connection,
     model: &Model,
@@ -181,6 +204,9 @@ pub fn set_route(
                 model_routes::weight.eq(settings.weight.unwrap_or(weight)),
             ))
             .execute(connection)?;
+        let routes = model_routes::table.filter(model_routes::model_id.eq(model.id));
+        let upstream_ids = routes.select(model_routes::upstream_id).load(connection)?;
+        refuse_mixture(connection, &upstream_ids)?;
         let subject = format!("model {} upstream {upstream_id}", model.id);
         audit::record(connection, actor, "model.set_route", &subject, now_ms)
     })
@@ -214,6 +240,21 @@ fn lock(connection: &mut Connection, id: i64) -> Result<(), Error> {
         .set(models::revision.eq(models::revision + 1))
         .execute(connection)?;
     super::found(rows)
+}
+
+/// A model is called on the routes of one dialect, and each of its upstreams must serve them: nothing is translated.
+fn refuse_mixture(connection: &mut Connection, upstream_ids: &[i64]) -> Result<(), Error> {
+    let dialects: Vec<String> = upstreams::table
+        .filter(upstreams::id.eq_any(upstream_ids))
+        .select(upstreams::dialect)
+        .load(connection)?;
+    let spoken = |dialect: Dialect| dialects.iter().any(|word| word == dialect.as_str());
+    if spoken(Dialect::OpenAi) && spoken(Dialect::Anthropic) {
+        let why =
+            "Upstreams of the dialects openai and anthropic serve different routes. Make a model for each.";
+        return Err(Error::invalid("upstream", Invalid::new(why)));
+    }
+    Ok(())
 }
 
 /// Adds a price version; calls made from now on pay it, charges keep theirs.
@@ -253,6 +294,10 @@ fn insert_price(
             prices::cached_input_micros.eq(price.cached_input_micros),
             prices::output_micros.eq(price.output_micros),
             prices::per_request_micros.eq(price.per_request_micros),
+            prices::cache_write_micros.eq(price.cache_write_micros),
+            prices::per_image_micros.eq(price.per_image_micros),
+            prices::per_audio_second_micros.eq(price.per_audio_second_micros),
+            prices::per_character_micros.eq(price.per_character_micros),
             prices::created_at_ms.eq(now_ms),
         ))
         .execute(connection)?;
@@ -304,6 +349,24 @@ pub fn routes(connection: &mut Connection, model_id: i64) -> Result<Vec<Route>, 
             model_routes::weight,
         ))
         .load::<Route>(connection)?)
+}
+
+/// The way to an upstream that is in rotation, for what is asked of it without a model.
+///
+/// # Errors
+/// The engine's.
+pub fn route_to(connection: &mut Connection, upstream_id: i64) -> Result<Option<Route>, Error> {
+    let found: Option<(Upstream, Option<Vec<u8>>)> = upstreams::table
+        .find(upstream_id)
+        .filter(upstreams::enabled.eq(true))
+        .select((Upstream::as_select(), upstreams::secret_ciphertext))
+        .first(connection)
+        .optional()?;
+    let route = |(upstream, secret_ciphertext)| {
+        let upstream_model = String::new();
+        Route { upstream, secret_ciphertext, upstream_model, priority: 0, weight: 1 }
+    };
+    Ok(found.map(route))
 }
 
 /// A route by names, for lists.

@@ -76,6 +76,10 @@ diesel::table! {
         output_micros -> BigInt,
         per_request_micros -> BigInt,
         created_at_ms -> BigInt,
+        cache_write_micros -> Nullable<BigInt>,
+        per_image_micros -> BigInt,
+        per_audio_second_micros -> BigInt,
+        per_character_micros -> BigInt,
     }
 }
 
@@ -136,6 +140,22 @@ diesel::table! {
         first_byte_ms -> Nullable<BigInt>,
         created_at_ms -> BigInt,
         resolved_at_ms -> Nullable<BigInt>,
+        cache_write_tokens -> Nullable<BigInt>,
+        reasoning_tokens -> Nullable<BigInt>,
+        images -> Nullable<BigInt>,
+        audio_ms -> Nullable<BigInt>,
+        characters -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    responses (user_id, response_id) {
+        user_id -> BigInt,
+        response_id -> Text,
+        upstream_id -> BigInt,
+        model -> Text,
+        tokens -> BigInt,
+        created_at_ms -> BigInt,
     }
 }
 
@@ -179,5 +199,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     charges,
     grants,
     audit_events,
-    instances
+    instances,
+    responses
 );

@@ -21,7 +21,7 @@ pub const PRICE: Price = Price {
     input_micros: 1_000_000,
     cached_input_micros: Some(500_000),
     output_micros: 2_000_000,
-    per_request_micros: 0,
+    ..Price::FREE
 };
 
 /// Short enough to wait for in a test, long enough not to strike by accident.
@@ -64,6 +64,34 @@ impl House {
         let id = house.seed.openai("fake", &upstream.url, "sk-upstream-secret");
         house.seed.model("m", PRICE, 1_000, &[id]);
         (house, upstream)
+    }
+
+    /// As [`House::start`], with the model `m` at this price on a fake upstream.
+    pub fn with_priced(engine: Engine, price: Price, act: Act) -> (Self, Upstream) {
+        let house = Self::start(engine);
+        let upstream = Upstream::start(act);
+        let id = house.seed.openai("fake", &upstream.url, "sk-upstream-secret");
+        house.seed.model("m", price, 1_000, &[id]);
+        (house, upstream)
+    }
+
+    /// As [`House::start`], with the model `claude` on a fake upstream of Anthropic's dialect.
+    pub fn with_anthropic(engine: Engine, act: Act) -> (Self, Upstream) {
+        let house = Self::start(engine);
+        let upstream = Upstream::start(act);
+        let id = house.seed.anthropic("fake", &upstream.url, "sk-ant-upstream");
+        house.seed.model("claude", PRICE, 1_000, &[id]);
+        (house, upstream)
+    }
+
+    /// A call of any route with the house's key.
+    pub fn call(&self, path: &str, body: &Value) -> Answer {
+        self.call_with(&self.key, path, body)
+    }
+
+    pub fn call_with(&self, key: &SeededKey, path: &str, body: &Value) -> Answer {
+        let request = self.http.post(format!("{}/v1{path}", self.url)).bearer_auth(&key.secret);
+        read(request.json(body).send().expect("the house answers"))
     }
 
     pub fn post(&self, secret: &str, body: impl Into<reqwest::blocking::Body>) -> RequestBuilder {
@@ -153,7 +181,8 @@ impl Answer {
 
 pub fn read(response: Response) -> Answer {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, body: response.text().expect("text") }
+    let body = response.bytes().expect("a body");
+    Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
 /// A small chat body.

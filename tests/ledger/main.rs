@@ -179,7 +179,8 @@ fn sixteen_keys_racing_for_the_last_credits_never_pass_the_balance() {
         block_on(async {
             for hold in held {
                 let settlement = settle(&hold, 30_000);
-                assert_eq!(hold.resolve(settlement).await, Ok(Resolved::Now { settled_micros: 30_000 }));
+                let resolved = hold.resolve(settlement).await;
+                assert!(matches!(resolved, Ok(Resolved::Now { settled_micros: 30_000, .. })), "{resolved:?}");
             }
         });
         assert_eq!(bench.balance_and_held(), (10_000, 0));
@@ -223,7 +224,8 @@ fn settling_twice_charges_once_and_never_more_than_was_held() {
             assert_eq!(bench.used_and_held(key), (0, 100));
             let (first, second) = (settle(&hold, 1_000), settle(&hold, 7));
             let charge_id = hold.charge_id();
-            assert_eq!(hold.resolve(first).await, Ok(Resolved::Now { settled_micros: 100 }));
+            let resolved = hold.resolve(first).await;
+            assert!(matches!(resolved, Ok(Resolved::Now { settled_micros: 100, .. })), "{resolved:?}");
             // The same charge once more, as a late settle after a sweep would.
             assert_eq!(instance.ledger().resolve(second).await, Ok(Resolved::Before));
             let release = Resolution::release(charge_id);

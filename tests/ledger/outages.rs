@@ -81,7 +81,7 @@ fn cut_connections_lose_and_double_nothing() {
                             let charge_id = hold.charge_id();
                             let settlement = settle(&hold, 20);
                             match hold.resolve(settlement).await {
-                                Ok(Resolved::Now { settled_micros }) => {
+                                Ok(Resolved::Now { settled_micros, .. }) => {
                                     assert_eq!(settled_micros, 20);
                                     acknowledged.lock().expect("no panic").push(charge_id);
                                 }

@@ -110,6 +110,13 @@ impl Seed {
         self.upstream(&new, Some("sk-public-secret"))
     }
 
+    /// An upstream of Anthropic's dialect with a secret.
+    pub fn anthropic(&self, name: &str, base_url: &str, secret: &str) -> i64 {
+        let dialect = Dialect::Anthropic;
+        let new = upstreams::NewUpstream { name, dialect, base_url, pace_ms: 0, allow_private: true };
+        self.upstream(&new, Some(secret))
+    }
+
     fn upstream(&self, new: &upstreams::NewUpstream<'_>, secret: Option<&str>) -> i64 {
         let seal = |id| secret.map(|secret| self.vault.seal_upstream(id, secret)).transpose();
         self.with(|c| upstreams::create(c, new, seal, &Actor::cli(), now_ms()))

@@ -15,6 +15,8 @@ pub enum Act {
     Json { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// Answers these bytes as events, in pieces of `piece_bytes` with a pause between; leaves rudely after `cut_at`.
     Events { bytes: Vec<u8>, piece_bytes: usize, pause: Duration, cut_at: Option<usize> },
+    /// Answers these bytes, of this type.
+    Bytes { content_type: &'static str, body: Vec<u8> },
     /// Promises a body and leaves in the middle of it.
     HalfJson { body: String },
     /// Reads the request and says nothing.
@@ -36,6 +38,7 @@ impl Act {
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
@@ -137,7 +140,8 @@ fn serve(connection: &TcpStream, state: &State) {
 fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -149,7 +153,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
     let bytes = length.map_or(Some(0), |(_, length)| length.parse().ok())?;
     let mut body = vec![0; bytes];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { path, headers, body: String::from_utf8(body).ok()? })
+    Some(Asked { method, path, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 fn answer(mut connection: &TcpStream, act: &Act, state: &State) -> std::io::Result<()> {
@@ -161,6 +165,13 @@ fn answer(mut connection: &TcpStream, act: &Act, state: &State) -> std::io::Resu
             }
             head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
             connection.write_all(head.as_bytes())
+        }
+        Act::Bytes { content_type, body } => {
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+            );
+            connection.write_all(&[head.as_bytes(), body].concat())
         }
         Act::HalfJson { body } => {
             let head = format!(

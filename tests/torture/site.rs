@@ -15,12 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// One micro-credit an input token, two an output token.
-pub const PRICE: Price = Price {
-    input_micros: 1_000_000,
-    cached_input_micros: None,
-    output_micros: 2_000_000,
-    per_request_micros: 0,
-};
+pub const PRICE: Price =
+    Price { input_micros: 1_000_000, cached_input_micros: None, output_micros: 2_000_000, ..Price::FREE };
 
 /// Where servers run: a folder with the master key, and a database.
 pub struct Site {

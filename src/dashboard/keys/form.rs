@@ -245,7 +245,7 @@ impl Choices {
 fn example_price(model: &str, price: Price, multiplier: Multiplier) -> Option<String> {
     let per_million = Price { per_request_micros: 0, ..price };
     let cost = |price: Price, input_tokens, output_tokens| {
-        let usage = Usage { input_tokens, cached_input_tokens: 0, output_tokens };
+        let usage = Usage { input_tokens, output_tokens, ..Usage::NONE };
         price.cost(usage, multiplier).ok().map(|micros| Credits::from_micros(micros).for_people())
     };
     let (input, output) = (cost(per_million, 1_000_000, 0)?, cost(per_million, 0, 1_000_000)?);

@@ -206,7 +206,7 @@ proptest! {
     }
 }
 
-fn one_hold(stored: &Stored, hold: &HoldRequest) -> Result<(), Refusal> {
+fn one_hold(stored: &Stored, hold: &HoldRequest) -> Result<Left, Refusal> {
     decide_holds(&mut stored.rows.clone(), std::slice::from_ref(hold), &mut Changes::default()).remove(0)
 }
 
@@ -214,7 +214,7 @@ fn one_hold(stored: &Stored, hold: &HoldRequest) -> Result<(), Refusal> {
 fn a_hold_decided_on_old_settings_is_stale() {
     let stored = Stored::new();
     let hold = stored.hold(1, 1, 10, 0, false);
-    assert_eq!(one_hold(&stored, &hold), Ok(()));
+    assert_eq!(one_hold(&stored, &hold), Ok(Left(490)));
     for stale in [
         HoldRequest { key_revision: 2, ..hold.clone() },
         HoldRequest { user_revision: 0, ..hold.clone() },
@@ -249,4 +249,22 @@ fn a_used_up_key_refuses_even_what_is_free() {
         one_hold(&stored, &stored.hold(1, 2, 0, 0, false)),
         Err(Refusal::KeyLimit { available_micros: 0 })
     );
+}
+
+#[test]
+fn what_is_left_is_the_lesser_of_limit_and_balance_after_the_fact() {
+    let mut stored = Stored::new();
+    let limited = stored.hold(1, 2, 150, 0, false);
+    let unlimited = stored.hold(2, 4, 150, 0, false);
+    assert_eq!(one_hold(&stored, &limited), Ok(Left(50)));
+    stored.rows.keys.get_mut(&4).expect("there").credit_limit_micros = None;
+    assert_eq!(one_hold(&stored, &unlimited), Ok(Left(350)));
+
+    let mut changes = Changes::default();
+    assert!(decide_holds(&mut stored.rows, &[limited], &mut changes)[0].is_ok());
+    let charge = ChargeRow { user_id: 1, key_id: 2, open: true, held_micros: 150, input_held_micros: 0 };
+    stored.rows.charges.insert(1, charge);
+    let settle = Resolution { amount: Amount::Settle(30), ..Resolution::release(1) };
+    let resolved = decide_resolutions(&mut stored.rows, &[settle], &mut changes);
+    assert_eq!(resolved, [Resolved::Now { settled_micros: 30, left: Left(170) }]);
 }

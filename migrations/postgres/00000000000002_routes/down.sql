@@ -1,0 +1,10 @@
+DROP TABLE responses;
+ALTER TABLE charges DROP COLUMN characters;
+ALTER TABLE charges DROP COLUMN audio_ms;
+ALTER TABLE charges DROP COLUMN images;
+ALTER TABLE charges DROP COLUMN reasoning_tokens;
+ALTER TABLE charges DROP COLUMN cache_write_tokens;
+ALTER TABLE prices DROP COLUMN per_character_micros;
+ALTER TABLE prices DROP COLUMN per_audio_second_micros;
+ALTER TABLE prices DROP COLUMN per_image_micros;
+ALTER TABLE prices DROP COLUMN cache_write_micros;

@@ -1,0 +1,333 @@
+//! What a call used: read from what the upstream says, or, where it says nothing usable, estimated from what it
+//! produced and marked so.
+
+mod report;
+mod text;
+
+use super::content::estimate_text;
+use super::endpoint::Endpoint;
+use crate::domain::price::Price;
+use crate::domain::usage::{Usage, UsageSource};
+use report::{Counting, Report};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use text::Text;
+
+/// Counts along with one answer, whole or in events.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    endpoint: Endpoint,
+    /// What the input is taken for if nobody says.
+    estimate: Usage,
+    /// No answer can have more.
+    bound: Usage,
+    /// Whether tokens, and seconds of sound, cost anything.
+    tokens_cost: bool,
+    sound_costs: bool,
+    /// The last usable report, added up.
+    report: Report,
+    reported: Option<Usage>,
+    /// Bytes of text in the answer so far, and those since the last report.
+    produced_bytes: usize,
+    unreported_bytes: usize,
+    images: i64,
+    finished: bool,
+    response_id: Option<String>,
+}
+
+/// What an event of a stream was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Part of the answer.
+    Part,
+    /// Usage and nothing else: for those who asked for it.
+    UsageOnly,
+    /// The upstream says that it failed.
+    Error,
+    /// The end.
+    Done,
+    /// The end, and in it that the upstream failed.
+    Failed,
+}
+
+/// The parts of an answer, or of an event of one, that matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Parts<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    /// Of chat and completions.
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+    /// Of a response; of an event of one.
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    /// Of a message; of an event of one.
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content_block: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    /// Images, or embeddings.
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    /// Of a transcript.
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    duration: Option<&'a RawValue>,
+    /// Of a ranking.
+    #[serde(borrow)]
+    meta: Option<&'a RawValue>,
+}
+
+impl Meter {
+    /// For a call whose use is estimated and bounded so.
+    pub fn new(endpoint: Endpoint, estimate: Usage, bound: Usage, price: &Price) -> Self {
+        Self {
+            endpoint,
+            estimate,
+            bound,
+            tokens_cost: price.input_micros > 0 || price.output_micros > 0,
+            sound_costs: price.per_audio_second_micros > 0,
+            report: Report::default(),
+            reported: None,
+            produced_bytes: 0,
+            unreported_bytes: 0,
+            images: 0,
+            finished: false,
+            response_id: None,
+        }
+    }
+
+    /// Reads a whole answer. `false`: it is no answer at all.
+    pub fn read_whole(&mut self, body: &[u8]) -> bool {
+        let parts = serde_json::from_slice::<Parts<'_>>(body).ok();
+        // An array would be read as a list of fields.
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        let Some(parts) = parts.filter(|_| is_object) else { return self.read_text(body) };
+        let text = parts.text.filter(|_| self.endpoint.answers_with_text());
+        let has_answer = [parts.choices, parts.usage, text].iter().any(Option::is_some);
+        if parts.error.is_some() && !has_answer {
+            return false;
+        }
+        match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => self.take_text(parts.choices),
+            Endpoint::Responses => self.take_text(parts.output),
+            Endpoint::Messages => self.take_text(parts.content),
+            Endpoint::Transcriptions | Endpoint::Translations => self.take_text(text),
+            Endpoint::ImageGenerations | Endpoint::ImageEdits => self.images += elements(parts.data),
+            _ => {}
+        }
+        self.take_id(parts.id);
+        self.take_usage(&parts);
+        true
+    }
+
+    /// Transcripts may come as plain text.
+    fn read_text(&mut self, body: &[u8]) -> bool {
+        let is_text = std::str::from_utf8(body).is_ok() && !body.trim_ascii_start().starts_with(b"<");
+        if self.endpoint.answers_with_text() && is_text {
+            self.produce(body.len());
+            return true;
+        }
+        false
+    }
+
+    /// Reads the data of one event.
+    pub fn read_event(&mut self, data: &[u8]) -> Seen {
+        let data = data.trim_ascii();
+        if data == b"[DONE]" {
+            return Seen::Done;
+        }
+        let Ok(parts) = serde_json::from_slice::<Parts<'_>>(data) else {
+            // Nobody knows what it is; the caller gets it, so it counts.
+            self.produce(data.len());
+            return Seen::Part;
+        };
+        match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => self.read_choices(&parts),
+            _ => self.read_typed(&parts),
+        }
+    }
+
+    fn read_choices(&mut self, parts: &Parts<'_>) -> Seen {
+        self.take_text(parts.choices);
+        self.take_usage(parts);
+        let no_choices = parts.choices.is_none_or(|choices| is_empty_array(choices.get()));
+        match (parts.error, parts.usage) {
+            (Some(_), _) => Seen::Error,
+            (None, Some(_)) if no_choices => {
+                self.finished = true;
+                Seen::UsageOnly
+            }
+            _ => Seen::Part,
+        }
+    }
+
+    /// Events that say by `type` what they are.
+    fn read_typed(&mut self, parts: &Parts<'_>) -> Seen {
+        let kind = parts.r#type.as_deref().unwrap_or_default();
+        if parts.error.is_some() || kind == "error" {
+            return Seen::Error;
+        }
+        self.take_text(parts.content_block);
+        self.take_text(parts.delta);
+        self.take_usage(parts);
+        // What begins or ends an answer carries it whole, usage included.
+        for inner in [parts.response, parts.message].into_iter().flatten() {
+            if let Ok(inner) = serde_json::from_str::<Parts<'_>>(inner.get()) {
+                self.take_id(inner.id);
+                self.take_usage(&inner);
+            }
+        }
+        match kind {
+            "message_stop"
+            | "response.completed"
+            | "response.incomplete"
+            | "speech.audio.done"
+            | "transcript.text.done" => Seen::Done,
+            "response.failed" => Seen::Failed,
+            "image_generation.completed" | "image_edit.completed" => {
+                self.images += 1;
+                self.finished = true;
+                if self.images >= self.bound.images { Seen::Done } else { Seen::Part }
+            }
+            _ => Seen::Part,
+        }
+    }
+
+    fn take_text(&mut self, part: Option<&RawValue>) {
+        if let Some(part) = part {
+            let text = Text::of(part);
+            self.produce(text.bytes);
+            self.finished |= text.finished;
+        }
+    }
+
+    fn take_id(&mut self, id: Option<&RawValue>) {
+        if let Some(id) = id.and_then(|id| serde_json::from_str(id.get()).ok()) {
+            self.response_id = Some(id);
+        }
+    }
+
+    fn take_usage(&mut self, parts: &Parts<'_>) {
+        let read = |part: Option<&RawValue>| part.and_then(|part| serde_json::from_str(part.get()).ok());
+        let billed =
+            || read(parts.meta).and_then(|meta: serde_json::Value| meta.get("billed_units").cloned());
+        if let Some(seconds) = read(parts.duration) {
+            self.report.read_duration(&seconds);
+        }
+        let Some(usage) = read(parts.usage).or_else(billed) else { return };
+        if self.report.read(&usage, self.counting()).is_err() {
+            return;
+        }
+        if !self.endpoint.has_output() {
+            self.report.read_total(&usage);
+        }
+        if let Some(tokens) = self.report.tokens(self.counting(), self.endpoint.has_output()) {
+            self.reported = Some(tokens);
+            self.unreported_bytes = 0;
+        }
+    }
+
+    fn counting(&self) -> Counting {
+        if self.endpoint == Endpoint::Messages { Counting::Exclusive } else { Counting::Inclusive }
+    }
+
+    fn produce(&mut self, bytes: usize) {
+        self.produced_bytes += bytes;
+        self.unreported_bytes += bytes;
+    }
+
+    /// Notes bytes of an answer that is neither JSON nor events.
+    pub fn read_bytes(&mut self, bytes: usize) {
+        self.produce(bytes);
+    }
+
+    /// Whether anything was produced or reported: an upstream that failed before costs nothing. (A message begins with
+    /// a report of its input.)
+    pub fn has_begun(&self) -> bool {
+        let reported = self.reported.is_some_and(|usage| usage.output_tokens > 0);
+        self.produced_bytes > 0 || self.images > 0 || (reported && self.endpoint != Endpoint::Messages)
+    }
+
+    /// Whether the upstream brought the answer to its end, by a finish reason or a last report.
+    pub fn has_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// What the upstream calls the answer.
+    pub fn response_id(&self) -> Option<&str> {
+        self.response_id.as_deref()
+    }
+
+    /// What was used so far, and who says so.
+    pub fn usage(&self) -> (Usage, UsageSource) {
+        let output_estimate = self.output_estimate();
+        let (tokens, mut source) = match self.reported {
+            Some(usage) if self.unreported_bytes == 0 => (usage, UsageSource::Upstream),
+            // A report that more text followed: its input stands, its output is too little.
+            Some(usage) => {
+                let output_tokens = usage.output_tokens.max(output_estimate);
+                (Usage { output_tokens, ..usage }, UsageSource::Estimated)
+            }
+            // Priced by something else, which is counted: nobody need guess at tokens.
+            None if self.endpoint.is_media() && !self.tokens_cost => (Usage::NONE, UsageSource::Upstream),
+            None => {
+                let input_tokens = self.estimate.input_tokens;
+                (
+                    Usage { input_tokens, output_tokens: output_estimate, ..Usage::NONE },
+                    UsageSource::Estimated,
+                )
+            }
+        };
+        let audio_ms = self.report.audio_ms().unwrap_or_else(|| {
+            if self.sound_costs && self.bound.audio_ms > 0 {
+                source = UsageSource::Estimated;
+                return self.estimate.audio_ms;
+            }
+            0
+        });
+        let images = self.images.min(self.bound.images);
+        (Usage { images, audio_ms, characters: self.bound.characters, ..tokens }, source)
+    }
+
+    fn output_estimate(&self) -> i64 {
+        let estimate = match self.endpoint {
+            Endpoint::ImageGenerations | Endpoint::ImageEdits => {
+                self.bound.output_tokens / self.bound.images.max(1) * self.images
+            }
+            // OpenAI's pricing page: gpt-4o-mini-tts makes 20 tokens a second, in which some 15 characters are said.
+            Endpoint::Speech => self.bound.characters * 4 / 3,
+            _ => estimate_text(self.produced_bytes),
+        };
+        estimate.min(self.bound.output_tokens)
+    }
+}
+
+fn elements(array: Option<&RawValue>) -> i64 {
+    let elements = array.and_then(|array| serde_json::from_str::<Vec<&RawValue>>(array.get()).ok());
+    elements.map_or(0, |elements| i64::try_from(elements.len()).unwrap_or(i64::MAX))
+}
+
+fn is_empty_array(json: &str) -> bool {
+    json.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|inner| inner.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests;
