@@ -205,9 +205,9 @@ fn a_stream_that_falls_silent_is_ended() {
 }
 
 #[test]
-fn a_line_of_ten_megabytes_is_refused() {
+fn a_line_of_twenty_megabytes_is_refused() {
     for engine in engines() {
-        let line = format!("data: {}\n\n", "x".repeat(10 << 20));
+        let line = format!("data: {}\n\n", "x".repeat(20 << 20));
         let (house, _upstream) = House::with_upstream(engine, Act::events(line));
         let answer = house.chat(&ask_stream(json!(null)));
         assert!(answer.body.contains("upstream_broke_off") && answer.body.len() < 1_000);
