@@ -72,7 +72,10 @@ fn gateway_routes(routes: &mut web::ServiceConfig, gateway: &gateway::Shared) {
             resource("/responses/{id}/input_items", "GET").route(web::get().to(gateway::responses::stored)),
         )
         .service(metered(Endpoint::ImageGenerations))
+        .service(metered(Endpoint::ImageEdits))
         .service(metered(Endpoint::Speech))
+        .service(metered(Endpoint::Transcriptions))
+        .service(metered(Endpoint::Translations))
         .service(resource("/models", "GET").route(web::get().to(gateway::models::list)))
         .service(resource("/models/{id:.+}", "GET").route(web::get().to(gateway::models::show)))
         .service(resource("/key", "GET").route(web::get().to(gateway::key::show)))

@@ -4,6 +4,7 @@ use super::client::{Answer, Payload};
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::figures::RouteFigures;
+use super::form::Form;
 use super::hold::{self, Asking, Held};
 use super::relay::{Errand, Refusal, Relay, Relayed};
 use super::request::JsonRequest;
@@ -80,6 +81,9 @@ impl Means {
         if body::is_large(request) {
             hold::admit_key(&self.store, &asking).await?;
         }
+        if ids.endpoint.is_form() {
+            return self.answer_form(request, payload, &asking, ids).await;
+        }
         let body = body::read(request, payload).await?;
         let json = match JsonRequest::parse(ids.endpoint, &body) {
             Ok(json) => json,
@@ -96,6 +100,21 @@ impl Means {
         let imposed_max = held.imposed_max;
         let payload_for = |model: &str| Payload::Json(json.for_upstream(model, imposed_max));
         self.relay(request, ids, &json.wish, held, &payload_for).await
+    }
+
+    async fn answer_form(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        asking: &Asking,
+        ids: Ids,
+    ) -> Result<HttpResponse, GatewayError> {
+        let form = match Form::read(ids.endpoint, request, payload).await {
+            Ok(form) => form,
+            Err(error) => return hold::admit_key(&self.store, asking).await.and(Err(error)),
+        };
+        let held = hold::hold(&self.store, &self.ledger, asking, &form.wish, None).await?;
+        self.relay(request, ids, &form.wish, held, &|model| form.for_upstream(model)).await
     }
 
     /// From a committed hold to the answer.

@@ -3,10 +3,12 @@
 
 use crate::domain::network::is_global;
 use bytes::Bytes;
-use futures_util::stream::{LocalBoxStream, StreamExt};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::Frame;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
@@ -137,7 +139,22 @@ pub enum Payload {
     Nothing,
     /// As JSON.
     Json(String),
+    /// As a form.
+    Form(FormBody),
 }
+
+/// A form on its way, piece by piece.
+pub struct FormBody {
+    /// With its boundary.
+    pub content_type: String,
+    /// Length of all pieces.
+    pub bytes: u64,
+    /// As they are read.
+    pub pieces: BoxStream<'static, io::Result<Bytes>>,
+}
+
+/// JSON is there whole; a form is read while it is sent.
+type OutgoingBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Pools connections to upstreams, for one worker thread.
 #[derive(Clone)]
@@ -150,9 +167,9 @@ pub struct Client {
 
 #[derive(Clone)]
 struct Pools {
-    plain: Pooled<Tcp, Full<Bytes>>,
+    plain: Pooled<Tcp, OutgoingBody>,
     /// `None` where the system has no certificates to trust: then HTTPS cannot be spoken at all.
-    secure: Option<Pooled<HttpsConnector<Tcp>, Full<Bytes>>>,
+    secure: Option<Pooled<HttpsConnector<Tcp>, OutgoingBody>>,
 }
 
 type Tcp = HttpConnector<Resolver>;
@@ -286,7 +303,7 @@ impl Client {
 }
 
 impl Pools {
-    fn start(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, UpstreamError> {
+    fn start(&self, request: Request<OutgoingBody>) -> Result<ResponseFuture, UpstreamError> {
         match request.uri().scheme_str() {
             Some("http") => Ok(self.plain.request(request)),
             Some("https") => Ok(self.secure.as_ref().ok_or(UpstreamError::Unreachable)?.request(request)),
@@ -313,12 +330,19 @@ fn why_unreachable(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
     UpstreamError::Unreachable
 }
 
-fn request(call: Call) -> Result<Request<Full<Bytes>>, UpstreamError> {
+fn request(call: Call) -> Result<Request<OutgoingBody>, UpstreamError> {
     let uri: Uri = call.url.parse().map_err(|_| UpstreamError::Unusable)?;
-    let (body, content_type) = match call.payload {
-        Payload::Nothing => (Full::default(), None),
+    let whole = |bytes| Either::Left(Full::new(bytes));
+    let (body, content_type, length) = match call.payload {
+        Payload::Nothing => (whole(Bytes::new()), None, None),
         Payload::Json(json) => {
-            (Full::new(Bytes::from(json)), Some(HeaderValue::from_static("application/json")))
+            (whole(Bytes::from(json)), Some(HeaderValue::from_static("application/json")), None)
+        }
+        Payload::Form(form) => {
+            let content_type =
+                HeaderValue::try_from(form.content_type).map_err(|_| UpstreamError::Unusable)?;
+            let frames = StreamBody::new(form.pieces.map(|piece| piece.map(Frame::data)));
+            (Either::Right(frames.boxed_unsync()), Some(content_type), Some(HeaderValue::from(form.bytes)))
         }
     };
     let mut request = Request::new(body);
@@ -328,6 +352,7 @@ fn request(call: Call) -> Result<Request<Full<Bytes>>, UpstreamError> {
     *headers = call.headers;
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
+    headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
     let accept = if call.stream { "text/event-stream" } else { "application/json, */*;q=0.5" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     Ok(request)

@@ -55,6 +55,11 @@ impl Content {
         self.added_tokens = self.added_tokens.saturating_add(tokens);
     }
 
+    /// Notes images that came beside the text.
+    pub fn add_images(&mut self, images: i64) {
+        self.images = self.images.saturating_add(images);
+    }
+
     /// More input tokens than a body of this length can count for. A token has at least one byte, and the syntax
     /// around each message is longer than the few tokens a chat template puts there.
     pub fn tokens_max(&self, body_bytes: usize) -> i64 {

@@ -14,6 +14,7 @@ mod echo;
 mod endpoint;
 pub mod error;
 mod figures;
+mod form;
 mod hold;
 mod json;
 pub mod key;

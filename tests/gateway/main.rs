@@ -6,6 +6,7 @@ mod support;
 
 mod chat;
 mod errors;
+mod forms;
 mod house;
 mod key;
 mod media;
