@@ -1,8 +1,13 @@
 //! A circuit breaker per upstream: after failures in a row it is left alone for a while, then tried by one call.
-//! `Circuit` is pure, with the time given; `Breakers` keeps one per upstream in this process's memory.
+//! `Circuit` is pure, with the time given; `Breakers` keeps one per upstream in this process's memory, with the rest
+//! that an upstream asked for, and counts for `/metrics`.
+
+use super::client::UpstreamError;
+use super::figures::{State, UpstreamFigures, Upstreams};
+use crate::store::upstreams::Upstream;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failures in a row that open a circuit.
@@ -32,6 +37,14 @@ impl Circuit {
         }
     }
 
+    /// The answer begins. That alone does not undo failures, or an upstream that always breaks off would never be
+    /// left alone; but others may follow the call that probed.
+    fn answer(&mut self) {
+        if let Self::HalfOpen { .. } = self {
+            *self = Self::Closed { failures: FAILURES_MAX - 1 };
+        }
+    }
+
     fn succeed(&mut self) {
         *self = Self::Closed { failures: 0 };
     }
@@ -47,6 +60,14 @@ impl Circuit {
         };
     }
 
+    fn state(self) -> State {
+        match self {
+            Self::Closed { failures } => State::Closed { failures },
+            Self::HalfOpen { .. } => State::HalfOpen,
+            Self::Open { .. } => State::Open,
+        }
+    }
+
     /// The call ended without a verdict: its caller left.
     fn abandon(&mut self) {
         if let Self::HalfOpen { probing } = self {
@@ -55,25 +76,68 @@ impl Circuit {
     }
 }
 
-/// The circuits of all upstreams, by id; shared by all workers. As many entries as there were upstreams.
-#[derive(Clone, Default)]
-pub struct Breakers(Arc<Mutex<HashMap<i64, Circuit>>>);
+/// What is known of one upstream.
+struct Health {
+    circuit: Circuit,
+    /// It asked to be left alone until then.
+    rests_until: Option<Instant>,
+    figures: UpstreamFigures,
+}
+
+/// The health of all upstreams, by id; shared by all workers. As many entries as there were upstreams.
+#[derive(Clone)]
+pub struct Breakers {
+    healths: Arc<Mutex<HashMap<i64, Health>>>,
+    figures: Upstreams,
+}
 
 impl Breakers {
-    /// Lets a call through to an upstream, or not.
-    pub fn admit(&self, upstream_id: i64) -> Option<Attempt> {
-        self.with(upstream_id, |circuit| circuit.admit(Instant::now())).then(|| Attempt {
-            breakers: self.clone(),
-            upstream_id,
-            judged: false,
-        })
+    /// Nothing is known yet; `figures` will count.
+    pub fn new(figures: Upstreams) -> Self {
+        Self { healths: Arc::default(), figures }
     }
 
-    fn with<T>(&self, upstream_id: i64, act: impl FnOnce(&mut Circuit) -> T) -> T {
-        // A panic between two assignments of a Copy value cannot leave it half-changed.
-        let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        act(circuits.entry(upstream_id).or_insert(Circuit::Closed { failures: 0 }))
+    /// Lets a call through to an upstream, or not.
+    pub fn admit(&self, upstream: &Upstream) -> Option<Attempt> {
+        let mut healths = self.lock();
+        let health = healths.entry(upstream.id).or_insert_with(|| Health {
+            circuit: Circuit::Closed { failures: 0 },
+            rests_until: None,
+            figures: self.figures.of(upstream.id, &upstream.name),
+        });
+        let admitted = health.circuit.admit(Instant::now());
+        health.figures.set(health.circuit.state());
+        admitted.then(|| Attempt { breakers: self.clone(), upstream_id: upstream.id, judged: false })
     }
+
+    /// How long an upstream still wants to be left alone.
+    pub fn rest(&self, upstream_id: i64) -> Option<Duration> {
+        let until = self.lock().get(&upstream_id)?.rests_until?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Health>> {
+        // A panic between two assignments of Copy values cannot leave them half-changed.
+        self.healths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, upstream_id: i64, act: impl FnOnce(&mut Health)) {
+        if let Some(health) = self.lock().get_mut(&upstream_id) {
+            act(health);
+            health.figures.set(health.circuit.state());
+        }
+    }
+}
+
+/// How a call to an upstream failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Without an answer, or before its end.
+    Error(UpstreamError),
+    /// With a status that says so.
+    Status,
+    /// It does not like our secret.
+    Secret,
 }
 
 /// A call that was let through; says how it went, or by being dropped that nobody knows.
@@ -84,33 +148,50 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// An answer begins to come.
+    pub fn answered(&self) {
+        self.breakers.with(self.upstream_id, |health| health.circuit.answer());
+    }
+
     /// The upstream answers.
     pub fn succeeded(mut self) {
         self.judged = true;
-        self.breakers.with(self.upstream_id, Circuit::succeed);
+        self.breakers.with(self.upstream_id, |health| {
+            health.circuit.succeed();
+            health.figures.succeeded();
+        });
+    }
+
+    /// The upstream wants to be left alone for so long.
+    pub fn rests(&self, rest: Option<Duration>) {
+        if let Some(rest) = rest {
+            self.breakers.with(self.upstream_id, |health| health.rests_until = Some(Instant::now() + rest));
+        }
     }
 
     /// The upstream could not be reached, did not answer in time, or failed.
-    pub fn failed(mut self) {
+    pub fn failed(mut self, failure: Failure) {
         self.judged = true;
-        let opened = self.breakers.with(self.upstream_id, |circuit| {
-            let before = *circuit;
-            circuit.fail(Instant::now());
-            *circuit != before && matches!(circuit, Circuit::Open { .. })
+        let upstream_id = self.upstream_id;
+        self.breakers.with(upstream_id, |health| {
+            let before = health.circuit;
+            health.circuit.fail(Instant::now());
+            health.figures.failed(failure);
+            if health.circuit != before && matches!(health.circuit, Circuit::Open { .. }) {
+                health.figures.opened();
+                tracing::warn!(
+                    upstream.id = upstream_id,
+                    "an upstream keeps failing; leaving it alone for a while"
+                );
+            }
         });
-        if opened {
-            tracing::warn!(
-                upstream.id = self.upstream_id,
-                "an upstream keeps failing; leaving it alone for a while"
-            );
-        }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.judged {
-            self.breakers.with(self.upstream_id, Circuit::abandon);
+            self.breakers.with(self.upstream_id, |health| health.circuit.abandon());
         }
     }
 }
@@ -171,16 +252,67 @@ mod tests {
         assert!(circuit.admit(now + COOL_DOWN));
     }
 
+    fn upstream(id: i64) -> Upstream {
+        Upstream {
+            id,
+            name: format!("upstream-{id}"),
+            dialect: "openai".into(),
+            base_url: "https://api.example.com/v1".into(),
+            pace_ms: 0,
+            enabled: true,
+            allow_private: false,
+            created_at_ms: 0,
+        }
+    }
+
     #[test]
     fn a_dropped_attempt_is_no_verdict() {
-        let breakers = Breakers::default();
+        let breakers = Breakers::new(Upstreams::default());
+        let (one, other) = (upstream(1), upstream(2));
         for _ in 0..FAILURES_MAX * 2 {
-            drop(breakers.admit(1));
+            drop(breakers.admit(&one));
         }
         for _ in 0..FAILURES_MAX {
-            breakers.admit(1).expect("closed").failed();
+            breakers.admit(&one).expect("closed").failed(Failure::Status);
         }
-        assert!(breakers.admit(1).is_none());
-        assert!(breakers.admit(2).is_some());
+        assert!(breakers.admit(&one).is_none());
+        assert!(breakers.admit(&other).is_some());
+    }
+
+    #[test]
+    fn answers_that_always_break_off_open_it_and_whole_ones_do_not() {
+        let breakers = Breakers::new(Upstreams::default());
+        let (one, other) = (upstream(1), upstream(2));
+        for _ in 0..FAILURES_MAX {
+            let attempt = breakers.admit(&one).expect("closed");
+            attempt.answered();
+            attempt.failed(Failure::Error(UpstreamError::BrokeOff));
+            let attempt = breakers.admit(&other).expect("closed");
+            attempt.answered();
+            attempt.succeeded();
+        }
+        assert!(breakers.admit(&one).is_none());
+        assert!(breakers.admit(&other).is_some());
+    }
+
+    #[test]
+    fn a_probe_that_is_answered_lets_others_follow_and_one_that_breaks_off_ends_that() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        let later = now + COOL_DOWN;
+        assert!(circuit.admit(later));
+        circuit.answer();
+        assert!(circuit.admit(later));
+        circuit.fail(later);
+        assert!(!circuit.admit(later));
+    }
+
+    #[test]
+    fn a_rest_is_kept_as_long_as_asked() {
+        let breakers = Breakers::new(Upstreams::default());
+        breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::from_secs(60)));
+        assert!(breakers.rest(1).is_some_and(|rest| rest > Duration::from_secs(50)));
+        breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::ZERO));
+        assert_eq!((breakers.rest(1), breakers.rest(2)), (None, None));
     }
 }

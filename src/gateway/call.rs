@@ -6,7 +6,7 @@ use super::error::GatewayError;
 use super::figures::RouteFigures;
 use super::form::Form;
 use super::hold::{self, Asking, Held};
-use super::relay::{Errand, Refusal, Relay, Relayed};
+use super::relay::{Errand, Refusal, Relayed};
 use super::request::JsonRequest;
 use super::responses::Memory;
 use super::settle::{OpenCall, Settled};
@@ -130,8 +130,6 @@ impl Means {
         if let Some(figures) = request.app_data::<RouteFigures>() {
             open.counted_in(figures.clone());
         }
-        let relay =
-            Relay { client: &self.gateway.client, breakers: &self.gateway.breakers, vault: &self.vault };
         let headers = match ids.endpoint.dialect() {
             Dialect::Anthropic => anthropic::headers(request.headers()),
             Dialect::OpenAi | Dialect::Echo => Ok(http::HeaderMap::new()),
@@ -147,7 +145,7 @@ impl Means {
                     stream: wish.stream,
                     payload_for,
                 };
-                relay.call(routes, &errand, &mut open).await
+                self.gateway.relay(&self.vault).call(routes, &errand, &mut open).await
             }
             Err(error) => Err(error),
         };

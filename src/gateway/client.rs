@@ -60,14 +60,14 @@ pub enum UpstreamError {
          `keyhouse upstream edit NAME --allow-private`"
     )]
     Private,
-    /// No connection, or it broke.
+    /// No connection.
     #[error("the upstream cannot be reached")]
     Unreachable,
     /// Silence.
     #[error("the upstream did not answer in time")]
     TimedOut,
-    /// The answer ended before its end.
-    #[error("the upstream's answer broke off")]
+    /// The connection broke before the end of the answer, or before its beginning.
+    #[error("the upstream broke off")]
     BrokeOff,
     /// The answer is larger than is read.
     #[error("the upstream's answer is too large")]
@@ -318,8 +318,11 @@ fn is_private_literal(uri: &Uri) -> bool {
     host.parse::<IpAddr>().is_ok_and(|address| !is_global(address))
 }
 
-fn why_unreachable(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
-    let mut cause = Some(error);
+fn why_unreachable(error: &hyper_util::client::legacy::Error) -> UpstreamError {
+    if !error.is_connect() {
+        return UpstreamError::BrokeOff;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if inner.is_some_and(|inner| inner.is::<NoPublicAddress>()) {

@@ -96,6 +96,12 @@ pub enum GatewayError {
     /// No upstream of the model can be reached or works.
     #[error("No upstream of this model is available at the moment. Try again soon; nothing was charged.")]
     UpstreamUnavailable,
+    /// As [`GatewayError::UpstreamUnavailable`], and the upstreams say when they will be back.
+    #[error("No upstream of this model is available at the moment. Try again soon; nothing was charged.")]
+    UpstreamsRest {
+        /// Seconds.
+        retry_after_s: u64,
+    },
     /// An upstream's stream ended before its end; said in the stream itself.
     #[error("The upstream broke off in the middle of its answer. What came before was charged. Try again.")]
     StreamBrokeOff,
@@ -132,9 +138,11 @@ impl GatewayError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UpstreamUnavailable | Self::StreamBrokeOff | Self::DatabaseUnavailable | Self::Busy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::UpstreamUnavailable
+            | Self::UpstreamsRest { .. }
+            | Self::StreamBrokeOff
+            | Self::DatabaseUnavailable
+            | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -144,6 +152,7 @@ impl GatewayError {
             Self::IpNotAllowed | Self::ModelNotAllowed => "permission_error",
             Self::KeyLimitReached | Self::AccountCreditsExhausted => "insufficient_quota",
             Self::UpstreamUnavailable
+            | Self::UpstreamsRest { .. }
             | Self::StreamBrokeOff
             | Self::DatabaseUnavailable
             | Self::Busy
@@ -170,7 +179,7 @@ impl GatewayError {
             Self::BodyTimeout => "body_timeout",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
-            Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::UpstreamUnavailable | Self::UpstreamsRest { .. } => "upstream_unavailable",
             Self::StreamBrokeOff => "upstream_broke_off",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::Busy => "server_busy",
@@ -223,6 +232,9 @@ impl GatewayError {
             }
             Self::MethodNotAllowed { allowed } => {
                 response.insert_header((ALLOW, *allowed));
+            }
+            Self::UpstreamsRest { retry_after_s } => {
+                response.insert_header((RETRY_AFTER, *retry_after_s));
             }
             _ => match self.status() {
                 StatusCode::UNAUTHORIZED => {

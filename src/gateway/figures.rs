@@ -1,5 +1,7 @@
 //! What the gateway counts of its calls, for `/metrics`: by route and by class of status, nothing of who called.
 
+use super::breaker::Failure;
+use super::client::UpstreamError;
 use super::endpoint::Endpoint;
 use crate::metrics::{CALL_S, Counter, Family, Gauge, Histogram, Registry};
 use actix_web::Error;
@@ -21,6 +23,10 @@ pub struct Figures {
     first_byte: Family<RouteLabel, Histogram, fn() -> Histogram>,
     duration: Family<RouteLabel, Histogram, fn() -> Histogram>,
     open_streams: Gauge,
+    /// Of each upstream.
+    pub upstreams: Upstreams,
+    /// Of tries beyond a call's first.
+    pub tries: TryFigures,
 }
 
 impl Default for Figures {
@@ -31,6 +37,8 @@ impl Default for Figures {
             first_byte: Family::new_with_constructor(histogram),
             duration: Family::new_with_constructor(histogram),
             open_streams: Gauge::default(),
+            upstreams: Upstreams::default(),
+            tries: TryFigures::default(),
         }
     }
 }
@@ -50,6 +58,8 @@ impl Figures {
             self.duration.clone(),
         );
         registry.register("open_streams", "Streams on their way to callers", self.open_streams.clone());
+        self.upstreams.register(registry);
+        self.tries.register(registry);
     }
 
     /// Those of one route, looked up once: calls then touch atomics alone.
@@ -116,5 +126,140 @@ pub struct StreamFigure(Gauge);
 impl Drop for StreamFigure {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// How often calls were tried beyond their first time.
+#[derive(Clone, Default)]
+pub struct TryFigures {
+    /// At another upstream.
+    pub failovers: Counter,
+    /// At the same upstream.
+    pub retries: Counter,
+    /// Not, since the budget was spent.
+    pub denied: Counter,
+}
+
+impl TryFigures {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("failovers", "Tries at another upstream", self.failovers.clone());
+        registry.register("retries", "Second tries at the same upstream", self.retries.clone());
+        registry.register(
+            "retries_denied",
+            "Tries that the retry budget did not pay for",
+            self.denied.clone(),
+        );
+    }
+}
+
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Calls go through; so many failed in a row.
+    Closed {
+        /// In a row.
+        failures: u32,
+    },
+    /// One call tries whether it is back.
+    HalfOpen,
+    /// Left alone.
+    Open,
+}
+
+type UpstreamLabels = [(&'static str, String); 2];
+type ResultLabels = [(&'static str, String); 3];
+
+/// Counted of upstreams, by id and name: as many as an admin made.
+#[derive(Clone, Default)]
+pub struct Upstreams {
+    calls: Family<ResultLabels, Counter>,
+    state: Family<UpstreamLabels, Gauge>,
+    failures: Family<UpstreamLabels, Gauge>,
+    openings: Family<UpstreamLabels, Counter>,
+}
+
+/// How calls to an upstream end: well, or by a [`Failure`].
+const RESULTS: [&str; 7] =
+    ["success", "unreachable", "timed_out", "broke_off", "bad_status", "bad_secret", "unusable"];
+
+impl Upstreams {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("upstream_calls", "Calls to an upstream, by result", self.calls.clone());
+        registry.register(
+            "upstream_state",
+            "Circuit breaker: 0 closed, 1 half-open, 2 open",
+            self.state.clone(),
+        );
+        registry.register(
+            "upstream_failures_in_row",
+            "Failures since the last success",
+            self.failures.clone(),
+        );
+        registry.register(
+            "upstream_breaker_openings",
+            "How often an upstream began to be left alone",
+            self.openings.clone(),
+        );
+    }
+
+    /// Those of one upstream, looked up once.
+    pub fn of(&self, id: i64, name: &str) -> UpstreamFigures {
+        let labels = || [("upstream_id", id.to_string()), ("upstream", name.to_owned())];
+        let with_result = |result: &str| {
+            let [id, name] = labels();
+            self.calls.get_or_create_owned(&[id, name, ("result", result.to_owned())])
+        };
+        UpstreamFigures {
+            results: RESULTS.map(with_result),
+            state: self.state.get_or_create_owned(&labels()),
+            failures: self.failures.get_or_create_owned(&labels()),
+            openings: self.openings.get_or_create_owned(&labels()),
+        }
+    }
+}
+
+/// What is counted of one upstream.
+pub struct UpstreamFigures {
+    results: [Counter; RESULTS.len()],
+    state: Gauge,
+    failures: Gauge,
+    openings: Counter,
+}
+
+impl UpstreamFigures {
+    /// Notes the state of its circuit breaker.
+    pub fn set(&self, state: State) {
+        let (number, failures) = match state {
+            State::Closed { failures } => (0, Some(failures)),
+            State::HalfOpen => (1, None),
+            State::Open => (2, None),
+        };
+        self.state.set(number);
+        if let Some(failures) = failures {
+            self.failures.set(failures.into());
+        }
+    }
+
+    /// Notes that it began to be left alone.
+    pub fn opened(&self) {
+        self.openings.inc();
+    }
+
+    /// Notes a call that it answered.
+    pub fn succeeded(&self) {
+        self.results[0].inc();
+    }
+
+    /// Notes a call that it failed.
+    pub fn failed(&self, failure: Failure) {
+        let result = match failure {
+            Failure::Error(UpstreamError::Unreachable) => 1,
+            Failure::Error(UpstreamError::TimedOut) => 2,
+            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge) => 3,
+            Failure::Status => 4,
+            Failure::Secret => 5,
+            Failure::Error(UpstreamError::Unusable | UpstreamError::Private) => 6,
+        };
+        self.results[result].inc();
     }
 }

@@ -25,10 +25,12 @@ mod quote;
 mod relay;
 mod request;
 pub mod responses;
+mod retry;
 mod settle;
 mod sound;
 pub mod sse;
 mod stream;
+mod tried;
 mod wish;
 
 pub use authenticate::presented_key;
@@ -36,17 +38,22 @@ pub use client::Timeouts;
 pub use endpoint::Endpoint;
 
 use crate::domain::upstream::Dialect;
+use crate::vault::Vault;
 use actix_web::{HttpRequest, HttpResponse};
 use breaker::Breakers;
 use client::{Client, Connectors};
 use error::GatewayError;
-use figures::Figures;
+use figures::{Figures, TryFigures};
+use relay::Relay;
+use retry::Budget;
+use std::sync::Arc;
 
 /// What the workers share.
 #[derive(Clone)]
 pub struct Shared {
     connectors: Connectors,
     breakers: Breakers,
+    budget: Arc<Budget>,
     timeouts: Timeouts,
     /// What calls come to.
     pub figures: Figures,
@@ -55,17 +62,19 @@ pub struct Shared {
 impl Shared {
     /// Reads the system's certificates; no upstream is contacted yet.
     pub fn new(timeouts: Timeouts) -> Self {
-        Self {
-            connectors: Connectors::load(),
-            breakers: Breakers::default(),
-            timeouts,
-            figures: Figures::default(),
-        }
+        let figures = Figures::default();
+        let breakers = Breakers::new(figures.upstreams.clone());
+        Self { connectors: Connectors::load(), breakers, budget: Arc::default(), timeouts, figures }
     }
 
-    /// For one worker: connections of its own, circuit breakers of all.
+    /// For one worker: connections of its own, circuit breakers and budget of all.
     pub fn for_worker(&self) -> Gateway {
-        Gateway { client: Client::new(&self.connectors, self.timeouts), breakers: self.breakers.clone() }
+        Gateway {
+            client: Client::new(&self.connectors, self.timeouts),
+            breakers: self.breakers.clone(),
+            budget: self.budget.clone(),
+            tries: self.figures.tries.clone(),
+        }
     }
 }
 
@@ -73,6 +82,16 @@ impl Shared {
 pub struct Gateway {
     client: Client,
     breakers: Breakers,
+    budget: Arc<Budget>,
+    tries: TryFigures,
+}
+
+impl Gateway {
+    /// The way to upstreams, whose secrets `vault` opens.
+    fn relay<'a>(&'a self, vault: &'a Vault) -> Relay<'a> {
+        let Self { client, breakers, budget, tries } = self;
+        Relay { client, breakers, budget, tries, vault }
+    }
 }
 
 /// Anything else under `/v1`.

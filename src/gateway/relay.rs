@@ -2,23 +2,33 @@
 //! answer is on its way there is no second try.
 
 use super::anthropic;
-use super::breaker::Breakers;
+use super::breaker::{Attempt, Breakers, Failure};
 use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
 use super::endpoint::Endpoint;
 use super::error::{GatewayError, refused_body};
+use super::figures::TryFigures;
+use super::retry::{self, Budget};
 use super::settle::OpenCall;
+use super::tried::{Failing, Tried, seconds};
 use crate::domain::upstream::Dialect;
+use crate::metrics::Counter;
 use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
+use bytes::Bytes;
+use futures_util::stream::StreamExt;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rand::{Rng, RngExt};
-use std::time::Duration;
+use serde::Deserialize;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
 /// An upstream's refusal longer than this is not passed on.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
+/// Before an upstream is tried again; at random, so that calls that failed together do not come back together.
+const RETRY_PAUSE_MS: Range<u64> = 50..250;
 
 /// Where calls go from here.
 pub struct Relay<'a> {
@@ -26,6 +36,10 @@ pub struct Relay<'a> {
     pub client: &'a Client,
     /// Of all workers.
     pub breakers: &'a Breakers,
+    /// Of all workers.
+    pub budget: &'a Budget,
+    /// Counts further tries.
+    pub tries: &'a TryFigures,
     /// Opens the upstreams' secrets.
     pub vault: &'a Vault,
 }
@@ -68,12 +82,12 @@ pub struct Refusal {
 enum Try {
     Answer(Answer),
     Refusal(Refusal),
-    /// Try the next. A refusal that is all there is to say if none is left: the upstream's 429.
-    Failed(Option<Refusal>),
+    Failed(Failing),
 }
 
 impl Relay<'_> {
-    /// Tries the routes in order until one answers.
+    /// Tries the routes in order until one answers, and once more the one whose failure may have passed. Each try
+    /// after the first is paid for by the budget.
     ///
     /// # Errors
     /// [`GatewayError::UpstreamUnavailable`] when none does.
@@ -83,35 +97,91 @@ impl Relay<'_> {
         errand: &Errand<'_>,
         open: &mut OpenCall,
     ) -> Result<Relayed, GatewayError> {
-        let mut last_refusal = None;
-        for route in in_order(routes, &mut rand::rng()) {
-            let Some(attempt) = self.breakers.admit(route.upstream.id) else { continue };
-            open.contacting(route.upstream.id);
-            let tried = self.try_one(&route, errand).await;
-            match tried {
-                Ok(Try::Answer(answer)) => {
-                    attempt.succeeded();
-                    open.first_byte();
-                    return Ok(Relayed::Answer(answer));
-                }
-                Ok(Try::Refusal(refusal)) => {
-                    attempt.succeeded();
-                    return Ok(Relayed::Refusal(refusal));
-                }
-                // Busy is not broken.
-                Ok(Try::Failed(Some(refusal))) => {
-                    attempt.succeeded();
-                    last_refusal = Some(refusal);
-                }
-                Ok(Try::Failed(None)) => attempt.failed(),
-                Err(error) => {
-                    tracing::warn!(upstream.id = route.upstream.id, %error, "an upstream failed");
-                    attempt.failed();
+        let mut tried = Tried::default();
+        for route in self.awake(in_order(routes, &mut rand::rng()), &mut tried) {
+            let Some(attempt) = self.breakers.admit(&route.upstream) else { continue };
+            if !self.may_try(&tried, &self.tries.failovers) {
+                return tried.nobody();
+            }
+            tried.any = true;
+            match self.attempt(&route, errand, open, attempt).await {
+                Ok(relayed) => return Ok(relayed),
+                Err(failing) => tried.learn(route, failing),
+            }
+        }
+        let Some((route, rest)) = tried.again.take() else { return tried.nobody() };
+        let pause = Duration::from_millis(rand::rng().random_range(RETRY_PAUSE_MS)).max(rest);
+        tokio::time::sleep(pause).await;
+        match self.breakers.admit(&route.upstream) {
+            Some(attempt) if self.may_try(&tried, &self.tries.retries) => {
+                match self.attempt(&route, errand, open, attempt).await {
+                    Ok(relayed) => return Ok(relayed),
+                    Err(failing) => tried.learn(route, failing),
                 }
             }
-            open.failed_there();
+            _ => {}
         }
-        last_refusal.map(Relayed::Refusal).ok_or(GatewayError::UpstreamUnavailable)
+        tried.nobody()
+    }
+
+    /// Without those that asked to be left alone, if there are others.
+    fn awake(&self, routes: Vec<Route>, tried: &mut Tried) -> Vec<Route> {
+        let rest = |route: &Route| self.breakers.rest(route.upstream.id);
+        if routes.iter().all(|route| rest(route).is_some()) {
+            return routes;
+        }
+        let (resting, awake): (Vec<Route>, Vec<Route>) =
+            routes.into_iter().partition(|route| rest(route).is_some());
+        resting.iter().for_each(|route| tried.rest_of(rest(route)));
+        awake
+    }
+
+    /// Whether a try is paid for: a call's first always is.
+    fn may_try(&self, tried: &Tried, figure: &Counter) -> bool {
+        if !tried.any {
+            self.budget.deposit();
+            return true;
+        }
+        let paid = self.budget.spend();
+        if paid {
+            figure.inc()
+        } else {
+            self.tries.denied.inc()
+        };
+        paid
+    }
+
+    /// One try, judged for the upstream's breaker; that of an answer comes with its end.
+    async fn attempt(
+        &self,
+        route: &Route,
+        errand: &Errand<'_>,
+        open: &mut OpenCall,
+        attempt: Attempt,
+    ) -> Result<Relayed, Failing> {
+        open.contacting(route.upstream.id);
+        let failing = match self.try_one(route, errand).await {
+            Ok(Try::Answer(answer)) => {
+                open.first_byte();
+                return Ok(Relayed::Answer(watched(answer, attempt)));
+            }
+            Ok(Try::Refusal(refusal)) => {
+                attempt.succeeded();
+                return Ok(Relayed::Refusal(refusal));
+            }
+            Ok(Try::Failed(failing)) => failing,
+            Err(error) => {
+                tracing::warn!(upstream.id = route.upstream.id, %error, "an upstream failed");
+                error.into()
+            }
+        };
+        attempt.rests(failing.rest);
+        match failing.failure {
+            Some(failure) => attempt.failed(failure),
+            None => attempt.succeeded(),
+        }
+        open.failed_there();
+        Err(failing)
     }
 
     async fn try_one(&self, route: &Route, errand: &Errand<'_>) -> Result<Try, UpstreamError> {
@@ -136,27 +206,33 @@ impl Relay<'_> {
             }
             Err(_) => return Err(UpstreamError::Unusable),
         };
+        let marks = || upstream_marks(route, secret.as_deref());
         let status = answer.status.as_u16();
+        let rest = answer.retry_after.as_ref().filter(|_| matches!(status, 429 | 503));
+        let rest = rest.and_then(|value| retry::rest(value.as_bytes(), SystemTime::now()));
         match status {
             200..=299 => Ok(Try::Answer(answer)),
             // It is our secret that the upstream does not like, not the caller's; and such answers quote it.
-            401 => {
-                tracing::error!(
-                    upstream.id = upstream.id,
-                    "an upstream refuses its secret; store the right one"
-                );
-                Ok(Try::Failed(None))
+            401 => Ok(Try::Failed(bad_secret(upstream.id))),
+            403 => {
+                let refusal = refusal(answer, marks(), errand).await;
+                Ok(if is_about_the_secret(&refusal.body) {
+                    Try::Failed(bad_secret(upstream.id))
+                } else {
+                    Try::Refusal(refusal)
+                })
             }
             429 => {
-                Ok(Try::Failed(Some(refusal(answer, upstream_marks(route, secret.as_deref()), errand).await)))
+                let mut refusal = refusal(answer, marks(), errand).await;
+                refusal.retry_after = rest.map(|rest| seconds(rest).to_string().into_bytes());
+                Ok(Try::Failed(Failing { failure: None, refusal: Some(refusal), rest, passing: false }))
             }
-            400..=499 => {
-                Ok(Try::Refusal(refusal(answer, upstream_marks(route, secret.as_deref()), errand).await))
-            }
+            400..=499 => Ok(Try::Refusal(refusal(answer, marks(), errand).await)),
             // Redirects are not followed: the secret goes where an admin sent it and nowhere else.
             _ => {
                 tracing::warn!(upstream.id = upstream.id, status, "an upstream failed");
-                Ok(Try::Failed(None))
+                let passing = matches!(status, 502..=504);
+                Ok(Try::Failed(Failing { failure: Some(Failure::Status), refusal: None, rest, passing }))
             }
         }
     }
@@ -168,6 +244,60 @@ impl Relay<'_> {
             UpstreamError::Unusable
         })
     }
+}
+
+/// An answer whose end tells the upstream's breaker how it went. A caller who leaves in the middle tells nothing bad.
+fn watched(mut answer: Answer, attempt: Attempt) -> Answer {
+    attempt.answered();
+    let mut watch = Watch(Some(attempt));
+    answer.body = answer.body.inspect(move |piece| watch.see(piece)).boxed_local();
+    answer
+}
+
+/// Judges an attempt by the pieces of its answer.
+struct Watch(Option<Attempt>);
+
+impl Watch {
+    fn see(&mut self, piece: &Result<Bytes, UpstreamError>) {
+        if let Err(error) = piece
+            && let Some(attempt) = self.0.take()
+        {
+            attempt.failed(Failure::Error(*error));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.0.take() {
+            attempt.succeeded();
+        }
+    }
+}
+
+fn bad_secret(upstream_id: i64) -> Failing {
+    tracing::error!(upstream.id = upstream_id, "an upstream refuses its secret; store the right one");
+    Failing { failure: Some(Failure::Secret), refusal: None, rest: None, passing: false }
+}
+
+/// Whether a 403 speaks of who asks: an upstream knows nobody but us. Others speak of what is asked.
+fn is_about_the_secret(body: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Detail,
+    }
+    #[derive(Deserialize)]
+    struct Detail {
+        #[serde(default)]
+        r#type: Option<String>,
+        #[serde(default)]
+        code: Option<String>,
+    }
+    let Ok(Body { error }) = serde_json::from_str(body) else { return false };
+    [error.r#type, error.code].into_iter().flatten().any(|word| {
+        ["authentication_error", "permission_error", "invalid_api_key", "insufficient_permissions"]
+            .contains(&word.as_str())
+    })
 }
 
 /// What an upstream of a dialect is sent: its own secret where it looks for one, and nothing else but what was checked.

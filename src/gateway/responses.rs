@@ -6,7 +6,7 @@ use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::hold::Asking;
 use super::meter::Meter;
-use super::relay::{Errand, Relay, Relayed};
+use super::relay::{Errand, Relayed};
 use super::settle::OpenCall;
 use super::{Gateway, admit, authenticate};
 use crate::clock::now_ms;
@@ -134,7 +134,7 @@ pub async fn stored(
         stream: false,
         payload_for: &|_| Payload::Nothing,
     };
-    let relay = Relay { client: &gateway.client, breakers: &gateway.breakers, vault: &vault };
+    let relay = gateway.relay(&vault);
     let mut open = free_call();
     match relay.call(vec![route], &errand, &mut open).await? {
         Relayed::Answer(answer) => {

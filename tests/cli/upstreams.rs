@@ -69,7 +69,7 @@ fn a_test_says_how_an_upstream_answers_and_never_its_secret() {
             (Act::json(500, quoting), "answers 500"),
             (Act::json(200, "<html>\u{1b}[2J"), "no list of models"),
             (Act::Json { status: 302, headers: elsewhere, body: String::new() }, "redirects"),
-            (Act::Leave, "cannot be reached"),
+            (Act::Leave, "broke off"),
         ] {
             upstream.set(act);
             let answer = operator.run(&["upstream", "test", "local"]);

@@ -16,5 +16,6 @@ mod models;
 mod outages;
 mod plain;
 mod responses;
+mod retries;
 mod streams;
 mod upstreams;

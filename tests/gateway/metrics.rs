@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 impl House {
     /// The page, as a program on this machine reads it.
-    fn metrics(&self) -> String {
+    pub fn metrics(&self) -> String {
         let page = self.get("", "/metrics");
         assert_eq!(page.status, 200, "{page:?}");
         page.body
     }
 
     /// Waits until the page has this line: what a call leaves behind is counted just after its answer.
-    fn comes_to_count(&self, line: &str) {
+    pub fn comes_to_count(&self, line: &str) {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !self.metrics().lines().any(|found| found == line) {
             assert!(Instant::now() < deadline, "{line} is not in:\n{}", self.metrics());

@@ -10,7 +10,7 @@ fn good() -> Act {
 }
 
 /// The model `pair` on two upstreams; the first is to be tried first.
-fn pair(engine: Engine, first: Act) -> (House, Upstream, Upstream) {
+pub fn pair(engine: Engine, first: Act) -> (House, Upstream, Upstream) {
     let house = House::start(engine);
     let (first, second) = (Upstream::start(first), Upstream::start(good()));
     let ids = [
