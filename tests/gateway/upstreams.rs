@@ -4,6 +4,8 @@ use crate::house::{House, PRICE, ask, ask_with};
 use crate::support::upstream::{Act, Upstream, completion};
 use crate::support::{Engine, engines};
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 fn good() -> Act {
     Act::json(200, completion("hi", &json!({"prompt_tokens": 5, "completion_tokens": 1})))
@@ -174,5 +176,54 @@ fn an_upstream_that_keeps_failing_is_left_alone() {
             assert_eq!(house.chat(&ask("pair")).status, 200);
         }
         assert_eq!((first.asked().len(), second.asked().len()), (5, 9));
+    }
+}
+
+#[test]
+fn nothing_a_caller_writes_changes_where_a_call_goes_or_which_secret_it_bears() {
+    for engine in engines() {
+        let (house, upstream) = House::with_upstream(engine, good());
+        let trap = Upstream::start(good());
+        let trap_address = trap.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+        let body = ask("m").to_string();
+        let key = &house.key.secret;
+        let address = house.url.trim_start_matches("http://");
+        for (target, host) in [
+            ("/v1/chat/completions".to_owned(), trap_address.clone()),
+            (format!("http://{trap_address}/v1/chat/completions"), trap_address.clone()),
+            (format!("{}/v1/chat/completions", house.url), address.to_owned()),
+        ] {
+            let request = format!(
+                "POST {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nX-Api-Key: {key}\r\n\
+                 X-Forwarded-Host: {host}\r\nX-Forwarded-Proto: ftp\r\nForwarded: host={host}\r\n\
+                 X-Original-URL: /admin\r\nOpenAI-Organization: org-caller\r\nOpenAI-Project: proj-caller\r\n\
+                 Proxy-Authorization: Basic x\r\nCookie: session=x\r\nContent-Type: application/json\r\n\
+                 Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let mut connection = TcpStream::connect(address).expect("connected");
+            connection.write_all(request.as_bytes()).expect("sent");
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
+        }
+        assert!(trap.asked().is_empty());
+        let asked = upstream.asked();
+        assert_eq!(asked.len(), 3);
+        for asked in asked {
+            assert_eq!(asked.path, "/v1/chat/completions");
+            assert_eq!(asked.header("authorization"), Some("Bearer sk-upstream-secret"));
+            let host = upstream.url.trim_start_matches("http://").trim_end_matches("/v1");
+            assert_eq!(asked.header("host"), Some(host));
+            let ours = ["host", "authorization", "user-agent", "content-type", "content-length", "accept"];
+            let others: Vec<_> =
+                asked.headers.iter().filter(|(name, _)| !ours.contains(&name.as_str())).collect();
+            assert!(others.is_empty(), "{others:?}");
+            assert!(!format!("{asked:?}").contains(key.as_str()));
+        }
+        for model in ["../admin", "m/../../admin", "m?x=1", "m#", "m\r\nHost: x", "http://x/"] {
+            assert_eq!(house.chat(&ask(model)).refusal().1, "model_not_found", "{model}");
+        }
+        assert_eq!(upstream.asked().len(), 3);
     }
 }
