@@ -48,6 +48,8 @@ pub enum Output {
         imposed: Option<&'static str>,
         /// What the caller expects who sets none.
         default: Option<i64>,
+        /// Less than this no upstream takes.
+        least: i64,
     },
     /// By the model's own maximum; no field bounds it.
     Fixed,
@@ -174,6 +176,7 @@ impl Endpoint {
                     // The name that OpenAI's reasoning models insist on; `max_tokens` they refuse.
                     imposed: Some("max_completion_tokens"),
                     default: None,
+                    least: 1,
                 },
                 answers: Some(("n", ANSWERS_MAX)),
             },
@@ -187,6 +190,7 @@ impl Endpoint {
                     fields: &["max_tokens"],
                     imposed: Some("max_tokens"),
                     default: Some(16),
+                    least: 1,
                 },
                 answers: Some(("n", ANSWERS_MAX)),
             },
@@ -207,6 +211,8 @@ impl Endpoint {
                     fields: &["max_output_tokens"],
                     imposed: Some("max_output_tokens"),
                     default: None,
+                    // OpenAI's API reference, "Create a model response".
+                    least: 16,
                 },
                 ..PLAIN
             },
@@ -215,7 +221,7 @@ impl Endpoint {
                 input: "messages",
                 input_kind: ARRAY,
                 surveyed: &["messages", "system"],
-                output: Output::Bounded { fields: &["max_tokens"], imposed: None, default: None },
+                output: Output::Bounded { fields: &["max_tokens"], imposed: None, default: None, least: 1 },
                 answers: None,
             },
             Self::CountTokens => Rules {

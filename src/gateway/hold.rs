@@ -219,9 +219,11 @@ async fn quote(
 fn terms(wish: &Wish, snapshot: &KeySnapshot, offer: &Offer) -> Terms {
     let price = offer.price.price();
     let output_max = offer.model.max_output_tokens;
+    let mut output_min = 0;
     let (output_max, asked_max, answers) = match wish.endpoint.rules().output {
         Output::None => (0, None, 0),
-        Output::Bounded { default, .. } => {
+        Output::Bounded { default, least, .. } => {
+            output_min = least;
             (default.unwrap_or(output_max).min(output_max), wish.max_tokens, wish.answers)
         }
         Output::Fixed => {
@@ -230,7 +232,7 @@ fn terms(wish: &Wish, snapshot: &KeySnapshot, offer: &Offer) -> Terms {
             (each, Some(each), if price.output_micros > 0 { wish.answers } else { 0 })
         }
     };
-    Terms { price, multiplier: snapshot.group.multiplier(), output_max, asked_max, answers }
+    Terms { price, multiplier: snapshot.group.multiplier(), output_max, output_min, asked_max, answers }
 }
 
 fn hold_request(charge_id: i64, snapshot: &KeySnapshot, offer: &Offer, quote: &Quote) -> HoldRequest {

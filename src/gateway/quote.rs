@@ -17,6 +17,8 @@ pub struct Terms {
     pub output_max: i64,
     /// The bound on one answer that the upstream is held to already.
     pub asked_max: Option<i64>,
+    /// The least that may be imposed on one answer.
+    pub output_min: i64,
     /// How many answers; none where output is not counted in tokens.
     pub answers: i64,
 }
@@ -79,8 +81,8 @@ impl Terms {
     /// The quote for a call of at most `bound`, its output tokens yet to be decided.
     ///
     /// # Errors
-    /// When key or account cannot afford it: what the caller asked for, or without a bound of theirs, one token an
-    /// answer.
+    /// When key or account cannot afford it: what the caller asked for, or without a bound of theirs, the least that an
+    /// upstream takes.
     pub fn quote(&self, bound: Usage, funds: Funds) -> Result<Quote, GatewayError> {
         let with = |output_tokens| Usage { output_tokens, ..bound };
         let most = |output| self.price.most(with(output), self.multiplier).unwrap_or(i64::MAX);
@@ -110,8 +112,12 @@ impl Terms {
         match self.asked_max {
             Some(_) if affordable < wanted => Err(funds.refusal(most(wanted))),
             Some(asked) => Ok(asked),
-            None if affordable < self.answers => Err(funds.refusal(most(self.answers))),
-            None => Ok(affordable / self.answers),
+            None => {
+                let each = affordable / self.answers;
+                let least = self.output_min.min(self.output_max);
+                let refused = || funds.refusal(most(least.saturating_mul(self.answers)));
+                (each >= least).then_some(each).ok_or_else(refused)
+            }
         }
     }
 }
@@ -131,6 +137,7 @@ mod tests {
         },
         multiplier: Multiplier::ONE,
         output_max: 100,
+        output_min: 1,
         asked_max: None,
         answers: 1,
     };
@@ -172,6 +179,14 @@ mod tests {
             Terms { answers: 2, ..TERMS }.quote(input(10), funds(None, 18)),
             Err(GatewayError::AccountCreditsExhausted)
         );
+    }
+
+    #[test]
+    fn less_than_an_upstream_takes_is_not_imposed() {
+        let terms = Terms { output_min: 16, ..TERMS };
+        let quote = terms.quote(input(10), funds(None, 15 + 32)).expect("affordable");
+        assert_eq!(quote.imposed_max, Some(16));
+        assert_eq!(terms.quote(input(10), funds(None, 15 + 31)), Err(GatewayError::AccountCreditsExhausted));
     }
 
     #[test]

@@ -145,6 +145,15 @@ impl OpenCall {
         let (usage, source) = self.meter.usage();
         // More than i64 holds is more than was held; the ledger settles at most that.
         let cost_micros = self.price.cost(usage, self.multiplier).unwrap_or(i64::MAX);
+        if cost_micros > hold.held_micros() {
+            // An upstream's own tools read what nobody here has seen; or it reports nonsense.
+            let charge_id = hold.charge_id();
+            tracing::warn!(
+                charge.id = charge_id,
+                ?usage,
+                "an upstream reports more than was held; the hold is charged"
+            );
+        }
         Resolution {
             charge_id: hold.charge_id(),
             amount: Amount::Settle(cost_micros.min(hold.held_micros())),

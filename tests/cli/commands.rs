@@ -65,8 +65,16 @@ fn groups_upstreams_and_models_are_made() {
             "0.8",
             "--cached-input",
             "0.1",
+            "--cache-write",
+            "0.5",
             "--per-request",
             "0.01",
+            "--per-image",
+            "0.04",
+            "--per-audio-second",
+            "0.0001",
+            "--per-character",
+            "15",
             "--max-output",
             "8192",
         ]);
@@ -79,8 +87,14 @@ fn groups_upstreams_and_models_are_made() {
         );
         assert_eq!((&model["input"], &model["cached_input"]), (&json!("0.400000"), &json!("0.100000")));
         assert_eq!((&model["per_request"], &model["max_output_tokens"]), (&json!("0.010000"), &json!(8192)));
+        assert_eq!((&model["cache_write"], &model["per_image"]), (&json!("0.500000"), &json!("0.040000")));
+        assert_eq!(
+            (&model["per_audio_second"], &model["per_character"]),
+            (&json!("0.000100"), &json!("15.000000"))
+        );
         let priced = operator.json(&["model", "set-price", "llama", "--input", "1", "--output", "2"]);
         assert_eq!((&priced["price_version"], &priced["cached_input"]), (&json!(2), &Value::Null));
+        assert_eq!((&priced["cache_write"], &priced["per_image"]), (&Value::Null, &json!("0.000000")));
         assert_eq!(names_of(&operator, "model"), ["llama"]);
         assert_eq!(names_of(&operator, "upstream"), ["echo", "local"]);
     }

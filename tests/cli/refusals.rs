@@ -152,6 +152,28 @@ fn what_cannot_be_done_is_status_1_and_says_what_to_do() {
 }
 
 #[test]
+fn upstreams_of_two_dialects_do_not_serve_one_model() {
+    for engine in engines() {
+        let operator = operator(engine);
+        for dialect in ["openai", "anthropic"] {
+            let url = "https://api.example.com/v1";
+            operator.json(&["upstream", "create", dialect, "--dialect", dialect, "--base-url", url]);
+        }
+        let create = ["model", "create", "mixed", "--input", "1", "--output", "1", "--upstream", "openai"];
+        let mixed = operator.run(&[&create[..], &["--upstream", "anthropic"]].concat());
+        assert_eq!(mixed.status, 1, "{mixed:?}");
+        assert!(mixed.stderr.contains("--upstream") && mixed.stderr.contains("dialects"), "{mixed:?}");
+        // The echo speaks both.
+        operator.json(&[&create[..], &["--upstream", "echo"]].concat());
+        let routed = operator.run(&["model", "route", "mixed", "--upstream", "anthropic"]);
+        assert_eq!(routed.status, 1, "{routed:?}");
+        let models = operator.json(&["model", "list"]);
+        let mixed = models.as_array().and_then(|models| models.iter().find(|model| model["name"] == "mixed"));
+        assert_eq!(mixed.and_then(|model| model["upstreams"].as_array()).map(Vec::len), Some(2));
+    }
+}
+
+#[test]
 fn passwords_come_from_stdin_and_are_never_repeated() {
     for engine in engines() {
         let operator = operator(engine);

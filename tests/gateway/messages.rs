@@ -1,12 +1,13 @@
 //! Anthropic's dialect: its headers, events, errors and counts.
 
-use crate::house::{Answer, House, PRICE, ask, read};
+use crate::house::{Answer, House, PRICE, ask, eventually, read};
 use crate::support::engines;
 use crate::support::upstream::Act;
 use keyhouse::domain::models::ModelName;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::models;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::time::Duration;
 
 fn say(model: &str, fields: Value) -> Value {
@@ -140,6 +141,27 @@ fn a_stream_that_dies_ends_with_its_kind_of_error_event() {
         );
         // What the upstream said of the input stands; the output is what came of it.
         assert_eq!((charge.input_tokens, charge.output_tokens), (Some(123), Some(4)));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_pays_for_what_was_produced_and_the_upstream_is_left() {
+    for engine in engines() {
+        let (house, upstream) = House::with_anthropic(engine, Act::Hang);
+        let bytes = events(&["12345678"; 1_000]).into_bytes();
+        upstream.set(Act::Events { bytes, piece_bytes: 200, pause: Duration::from_millis(5), cut_at: None });
+        let request = house.http.post(format!("{}/v1/messages", house.url)).bearer_auth(&house.key.secret);
+        let body = say("claude", json!({"stream": true, "system": "x".repeat(200)}));
+        let mut response = request.json(&body).send().expect("answered");
+        response.read_exact(&mut [0; 2_000]).expect("some events");
+        drop(response);
+        let charge = house.charge();
+        assert_eq!((charge.outcome.as_deref(), charge.input_tokens), (Some("hung_up"), Some(123)));
+        let output = charge.output_tokens.expect("counted");
+        assert!((4..=50).contains(&output), "{charge:?}");
+        assert_eq!(house.used_micros(), 23 + 50 + 2 * output);
+        eventually("the upstream is left", || (upstream.left_alone() == 1).then_some(()));
         house.is_sound();
     }
 }

@@ -6,6 +6,7 @@ use crate::support::upstream::{Act, Upstream};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::store::responses;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -102,6 +103,28 @@ fn a_failed_response_ends_as_one_and_says_nothing_of_the_upstream() {
             serde_json::from_str(answer.body.trim_end().rsplit_once("data: ").expect("events").1)
                 .expect("JSON");
         assert_eq!((&last["type"], &last["error"]["code"]), (&json!("error"), &json!("upstream_broke_off")));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_leaves_one_resolved_charge() {
+    for engine in engines() {
+        let sent = events("response.completed", &response("resp_1", "completed"));
+        let (house, upstream) = House::with_upstream(engine, Act::Hang);
+        let mut rng = rand::rngs::StdRng::seed_from_u64(11);
+        for calls in 1..=50 {
+            let cut_at = rng.random_range(0..=sent.len());
+            let bytes = sent.clone().into_bytes();
+            upstream.set(Act::Events { bytes, piece_bytes: 40, pause: Duration::ZERO, cut_at: Some(cut_at) });
+            let answer = house.call("/responses", &ask(json!({"stream": true})));
+            let charges = house.charges(&house.key);
+            assert_eq!(charges.len(), calls);
+            assert_ne!(charges[0].state, "held", "cut at {cut_at}");
+            let whole = cut_at == sent.len();
+            assert_eq!(answer.body == sent, whole, "cut at {cut_at}: {answer:?}");
+            assert_eq!(answer.body.contains("upstream_broke_off"), !whole, "cut at {cut_at}");
+        }
         house.is_sound();
     }
 }

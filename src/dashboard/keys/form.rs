@@ -241,24 +241,40 @@ impl Choices {
     }
 }
 
-/// `gpt-4o: 2.5 credits per million input tokens, 10 per million output tokens`; `None` when it leaves every range.
+/// `gpt-4o: 2.5 in, 10 out per 1M tokens`; `None` when it leaves every range.
 fn example_price(model: &str, price: Price, multiplier: Multiplier) -> Option<String> {
-    let per_million = Price { per_request_micros: 0, ..price };
-    let cost = |price: Price, input_tokens, output_tokens| {
-        let usage = Usage { input_tokens, output_tokens, ..Usage::NONE };
+    let cost = |price: Price, usage| {
         price.cost(usage, multiplier).ok().map(|micros| Credits::from_micros(micros).for_people())
     };
-    let (input, output) = (cost(per_million, 1_000_000, 0)?, cost(per_million, 0, 1_000_000)?);
-    let request = cost(price, 0, 0)?;
-    let mut text = format!("{model}: ");
+    let per = Price { per_request_micros: 0, ..price };
+    let (input, output) = (
+        cost(per, Usage { input_tokens: 1_000_000, ..Usage::NONE })?,
+        cost(per, Usage { output_tokens: 1_000_000, ..Usage::NONE })?,
+    );
+    let each = [
+        (price.per_request_micros, cost(price, Usage::NONE)?, "request"),
+        (price.per_image_micros, cost(per, Usage { images: 1, ..Usage::NONE })?, "image"),
+        (
+            price.per_audio_second_micros,
+            cost(per, Usage { audio_ms: 1_000, ..Usage::NONE })?,
+            "second of sound",
+        ),
+        (
+            price.per_character_micros,
+            cost(per, Usage { characters: 1_000_000, ..Usage::NONE })?,
+            "1M characters",
+        ),
+    ];
+    let mut parts = Vec::new();
     if (price.input_micros, price.output_micros) != (0, 0) {
-        text.push_str(&format!("{input} in, {output} out per 1M tokens"));
+        parts.push(format!("{input} in, {output} out per 1M tokens"));
     }
-    if price.per_request_micros != 0 {
-        let and = if text.ends_with(' ') { "" } else { " + " };
-        text.push_str(&format!("{and}{request} per request"));
+    let each = each.into_iter().filter(|(micros, ..)| *micros != 0);
+    parts.extend(each.map(|(_, credits, what)| format!("{credits} per {what}")));
+    if parts.is_empty() {
+        parts.push("free".into());
     }
-    Some(if text.ends_with(' ') { format!("{model}: free") } else { text })
+    Some(format!("{model}: {}", parts.join(" + ")))
 }
 
 /// A group to choose.
@@ -343,5 +359,10 @@ mod tests {
         let flat = Price { per_request_micros: 10_000, ..Price::default() };
         assert_eq!(example_price("m", flat, Multiplier::ONE).as_deref(), Some("m: 0.01 per request"));
         assert_eq!(example_price("m", Price::default(), Multiplier::ONE).as_deref(), Some("m: free"));
+        let media = Price { per_image_micros: 40_000, per_audio_second_micros: 100, ..flat };
+        assert_eq!(
+            example_price("m", media, doubled).as_deref(),
+            Some("m: 0.02 per request + 0.08 per image + 0.0002 per second of sound")
+        );
     }
 }

@@ -133,7 +133,7 @@ impl Reply {
         let status = if self.said.cut { "incomplete" } else { "completed" };
         let output_tokens = clamped(self.said.tokens.len());
         let usage = json!({
-            "input_tokens": self.input_tokens, "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens": self.input_tokens, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": output_tokens, "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self.input_tokens + output_tokens,
         });

@@ -88,6 +88,9 @@ struct Parts<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow)]
     duration: Option<&'a RawValue>,
+    /// A piece of a sound.
+    #[serde(borrow)]
+    audio: Option<&'a RawValue>,
     /// Of a ranking.
     #[serde(borrow)]
     meta: Option<&'a RawValue>,
@@ -183,8 +186,9 @@ impl Meter {
         if parts.error.is_some() || kind == "error" {
             return Seen::Error;
         }
-        self.take_text(parts.content_block);
-        self.take_text(parts.delta);
+        for part in [parts.content_block, parts.delta, parts.audio] {
+            self.take_text(part);
+        }
         self.take_usage(parts);
         // What begins or ends an answer carries it whole, usage included.
         for inner in [parts.response, parts.message].into_iter().flatten() {

@@ -175,6 +175,19 @@ fn images_are_counted_as_they_came_and_their_tokens_only_where_they_cost() {
 }
 
 #[test]
+fn speech_in_events_has_begun_with_its_first_piece() {
+    let mut meter = media(Endpoint::Speech, Price { per_character_micros: 1, ..Price::FREE });
+    assert!(!meter.has_begun());
+    assert_eq!(meter.read_event(br#"{"type":"speech.audio.delta","audio":"AAAA"}"#), Seen::Part);
+    assert!(meter.has_begun());
+    assert_eq!(meter.usage(), (Usage { characters: 30, ..Usage::NONE }, UsageSource::Upstream));
+    let done =
+        br#"{"type":"speech.audio.done","usage":{"input_tokens":14,"output_tokens":101,"total_tokens":115}}"#;
+    assert_eq!(meter.read_event(done), Seen::Done);
+    assert_eq!((meter.usage().0.input_tokens, meter.usage().0.output_tokens), (14, 101));
+}
+
+#[test]
 fn sound_is_counted_by_whoever_says_and_else_estimated() {
     let by_second = Price { per_audio_second_micros: 1, ..Price::FREE };
     for (body, audio_ms, expected) in [
