@@ -12,6 +12,7 @@ mod key;
 mod media;
 mod messages;
 mod metrics;
+mod misbehaviour;
 mod models;
 mod outages;
 mod plain;

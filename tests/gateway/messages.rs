@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::Read;
 use std::time::Duration;
 
-fn say(model: &str, fields: Value) -> Value {
+pub fn say(model: &str, fields: Value) -> Value {
     let mut body =
         json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "Hello, house!"}]});
     let Value::Object(fields) = fields else { panic!("an object") };
@@ -31,7 +31,7 @@ fn event(payload: &Value) -> String {
 }
 
 /// As Anthropic sends it: most of the usage first, the output at the end.
-fn events(texts: &[&str]) -> String {
+pub fn events(texts: &[&str]) -> String {
     let usage = json!({
         "input_tokens": 3, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100, "output_tokens": 1,
     });
