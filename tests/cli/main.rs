@@ -5,6 +5,7 @@ mod commands;
 mod config;
 #[path = "../support/database.rs"]
 mod database;
+mod encryption;
 mod refusals;
 mod servers;
 #[path = "../support/upstream.rs"]
