@@ -17,6 +17,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::SpooledTempFile;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Largest form that is read.
 pub const FORM_BYTES_MAX: usize = 100 << 20;
@@ -26,8 +27,12 @@ const PIECE_BYTES: usize = 64 << 10;
 const FIELDS_MAX: usize = 64;
 /// Longest name of a field or a file, and longest value of a field that is acted upon.
 const NAME_BYTES_MAX: usize = 512;
-/// Longest pause between two pieces.
+/// Longest pause between two pieces, and longest time for all of them.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+const FORM_TIMEOUT: Duration = Duration::from_secs(600);
+/// Forms that may be on their way at once: together they take no more of the disk than this times the largest.
+const FORMS_MAX: usize = 64;
+static PLACES: Semaphore = Semaphore::const_new(FORMS_MAX);
 
 /// A checked form.
 pub struct Form {
@@ -49,11 +54,18 @@ struct Part {
 
 /// What was read of a form, shared by the tries to send it.
 #[derive(Clone)]
-struct Spool(Arc<Mutex<SpooledTempFile>>);
+struct Spool(Arc<Spooled>);
+
+struct Spooled {
+    file: Mutex<SpooledTempFile>,
+    _place: SemaphorePermit<'static>,
+}
 
 impl Spool {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(SpooledTempFile::new(MEMORY_BYTES_MAX))))
+    fn new() -> Result<Self, GatewayError> {
+        let place = PLACES.try_acquire().map_err(|_| GatewayError::Busy)?;
+        let file = Mutex::new(SpooledTempFile::new(MEMORY_BYTES_MAX));
+        Ok(Self(Arc::new(Spooled { file, _place: place })))
     }
 
     /// On a thread that may block.
@@ -63,7 +75,7 @@ impl Spool {
     ) -> io::Result<T> {
         let spool = self.0.clone();
         let done = tokio::task::spawn_blocking(move || {
-            work(&mut spool.lock().unwrap_or_else(PoisonError::into_inner))
+            work(&mut spool.file.lock().unwrap_or_else(PoisonError::into_inner))
         });
         done.await.map_err(io::Error::other)?
     }
@@ -90,18 +102,22 @@ impl Form {
     /// Reads a form to its end.
     ///
     /// # Errors
-    /// When it is none, is too large or too slow, or says which field is wrong.
+    /// When it is none, is too large or too slow, or one too many; says which field is wrong.
     pub async fn read(
         endpoint: Endpoint,
         request: &HttpRequest,
         incoming: Incoming,
     ) -> Result<Self, GatewayError> {
         let mut reading =
-            Reading { endpoint, spool: Spool::new(), parts: Vec::new(), bytes: 0, values: BTreeMap::new() };
+            Reading { endpoint, spool: Spool::new()?, parts: Vec::new(), bytes: 0, values: BTreeMap::new() };
         let mut fields = Multipart::new(request.headers(), incoming);
-        while let Some(field) = in_time(fields.next()).await? {
-            reading.take(field.map_err(|error| malformed(&error))?).await?;
-        }
+        let read = async {
+            while let Some(field) = in_time(fields.next()).await? {
+                reading.take(field.map_err(|error| malformed(&error))?).await?;
+            }
+            Ok::<(), GatewayError>(())
+        };
+        tokio::time::timeout(FORM_TIMEOUT, read).await.map_err(|_| GatewayError::BodyTimeout)??;
         reading.finish()
     }
 
@@ -320,6 +336,18 @@ mod tests {
         let head = part.head("b");
         assert_eq!(head.matches("name=\"").count(), 2, "{head}");
         assert_eq!(head.lines().count(), 4, "{head}");
+    }
+
+    #[test]
+    fn so_many_forms_and_no_more_are_on_their_way_at_once() {
+        let forms: Vec<Spool> = (0..FORMS_MAX).map(|_| Spool::new().expect("a place")).collect();
+        assert!(matches!(Spool::new(), Err(GatewayError::Busy)));
+        let sending = forms[0].clone();
+        drop(forms);
+        let others: Vec<_> = (1..FORMS_MAX).map(|_| Spool::new().expect("a place")).collect();
+        assert!(Spool::new().is_err());
+        drop((sending, others));
+        assert!(Spool::new().is_ok());
     }
 
     #[test]
