@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and a Debian machine may lack; does nothing where all is there.
-# PostgreSQL's server, Chromium with its driver, Python's venv, and perl and make for OpenSSL's build.
+# PostgreSQL's server, Chromium with its driver, Python's venv, Node.js with npm, and perl and make for OpenSSL's build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,8 @@ command -v chromedriver >/dev/null || packages+=(chromium-driver)
 command -v perl >/dev/null || packages+=(perl)
 command -v make >/dev/null || packages+=(make)
 command -v cc >/dev/null || packages+=(build-essential)
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 
 if [ ${#packages[@]} -gt 0 ]; then
@@ -35,4 +37,16 @@ if [ "$(cat $venv/installed 2>/dev/null)" != "$wanted" ]; then
     python3 -m venv $venv || /usr/bin/python3 -m venv $venv
     $venv/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
     echo "$wanted" >$venv/installed
+fi
+
+# So do Node's.
+node=target/node
+wanted=$(sha256sum tests/sdk/node/package-lock.json | cut -d' ' -f1)
+if [ "$(cat $node/installed 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing the Node packages of tests/sdk/node/package.json …" >&2
+    rm -rf $node
+    mkdir -p $node
+    cp tests/sdk/node/package.json tests/sdk/node/package-lock.json $node/
+    npm ci --prefix $node --silent --no-audit --no-fund
+    echo "$wanted" >$node/installed
 fi

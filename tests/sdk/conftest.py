@@ -10,6 +10,7 @@ import urllib.request
 from decimal import Decimal
 
 import pytest
+from provider import Provider
 
 BINARY = os.environ["KEYHOUSE_BIN"]
 POSTGRES = os.environ["KEYHOUSE_TEST_POSTGRES_URL"]
@@ -17,6 +18,7 @@ START_SECONDS_MAX = 30
 
 # Credits per million tokens of the model that most tests call.
 INPUT_PRICE = Decimal("3")
+CACHED_PRICE = Decimal("1")
 OUTPUT_PRICE = Decimal("12")
 
 
@@ -96,6 +98,25 @@ def house(request, tmp_path_factory):
     house = House(folder, database_url)
     yield house
     house.stop()
+
+
+@pytest.fixture(scope="session")
+def media(house):
+    """The provider behind the models `painter`, `speaker`, `listener`, `ranker` and `keeper`."""
+    provider = Provider()
+    house.cli("upstream", "create", "media", "--dialect", "openai", "--base-url", provider.base_url,
+              "--secret-stdin", "--allow-private", stdin="sk-provider-secret")
+    for model, *price in [
+        ("painter", "--per-image", "0.04"),
+        ("speaker", "--per-character", "15"),
+        ("listener", "--per-audio-second", "0.0001"),
+        ("ranker", "--per-request", "0.002"),
+    ]:
+        house.cli("model", "create", model, "--upstream", "media", "--input", "0", "--output", "0", *price)
+    house.cli("model", "create", "keeper", "--upstream", "media=theirs", "--input", str(INPUT_PRICE),
+              "--cached-input", str(CACHED_PRICE), "--output", str(OUTPUT_PRICE))
+    yield provider
+    provider.stop()
 
 
 @pytest.fixture(scope="session")
