@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most calls that may wait for their hold at once; one more is turned away at the door.
-const WAITING_HOLDS_MAX: usize = 4096;
+pub const WAITING_HOLDS_MAX: usize = 4096;
 /// Longest a call waits for the writer: beyond it the database counts as away.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 

@@ -3,6 +3,7 @@
 #[path = "../support/database.rs"]
 mod database;
 mod outages;
+mod queue;
 
 use database::{Database, Engine, engines};
 use keyhouse::domain::credits::Credits;
