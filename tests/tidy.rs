@@ -37,6 +37,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("hyper", &["src/gateway/client.rs"]),
     ("hyper_util", &["src/gateway/client.rs"]),
     ("hyper_rustls", &["src/gateway/client.rs"]),
+    ("rustls", &["src/gateway/client.rs"]),
     ("prometheus_client", &["src/metrics.rs"]),
     ("chacha20poly1305", &["src/vault.rs"]),
     ("argon2", &["src/password.rs"]),

@@ -9,15 +9,17 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Frame;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::{Client as Pooled, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tower_service::Service;
@@ -225,12 +227,24 @@ struct Connector {
 impl Connectors {
     /// Reads the system's certificates.
     pub fn load() -> Self {
-        Self { public: Connector::load(false), private: Connector::load(true) }
+        let trust = trust();
+        if let Err(error) = &trust {
+            tracing::warn!(%error, "no trusted certificates found; HTTPS upstreams cannot be reached");
+        }
+        let trust = trust.ok();
+        Self { public: Connector::new(trust.clone(), false), private: Connector::new(trust, true) }
     }
 }
 
+/// TLS as it is spoken to upstreams: their certificates are checked against the system's.
+fn trust() -> io::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(versions.map_err(io::Error::other)?.with_native_roots()?.with_no_client_auth())
+}
+
 impl Connector {
-    fn load(allow_private: bool) -> Self {
+    fn new(trust: Option<ClientConfig>, allow_private: bool) -> Self {
         let mut tcp =
             HttpConnector::new_with_resolver(Resolver { system: GaiResolver::new(), allow_private });
         tcp.set_nodelay(true);
@@ -238,13 +252,11 @@ impl Connector {
         tcp.set_keepalive(Some(KEEPALIVE));
         let plain = tcp.clone();
         tcp.enforce_http(false);
-        let secure = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map(|builder| builder.https_only().enable_all_versions().wrap_connector(tcp));
-        if let Err(error) = &secure {
-            tracing::warn!(%error, "no trusted certificates found; HTTPS upstreams cannot be reached");
-        }
-        Self { plain, secure: secure.ok() }
+        let secure = trust.map(|trust| {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(trust);
+            builder.https_only().enable_all_versions().wrap_connector(tcp)
+        });
+        Self { plain, secure }
     }
 }
 
