@@ -181,7 +181,10 @@ impl Browser {
     /// Replaces what stands in a field.
     pub async fn fill(&self, css: &str, text: &str) {
         let field = self.find(css).await;
-        field.clear().await.expect("an empty field");
+        // By the keyboard: WebDriver's own way to clear a field tells the page nothing of it.
+        let all = thirtyfour::Key::Control + "a";
+        field.send_keys(all).await.expect("a selection");
+        field.send_keys(thirtyfour::Key::Backspace + "").await.expect("an empty field");
         field.send_keys(text).await.expect("a filled field");
     }
 
