@@ -210,8 +210,8 @@ impl Writer {
         answers
     }
 
-    /// The connection there is; else opens one, once whatever the last one had under way is certainly over, so that what is looked up
-    /// now is what stays: a commit whose outcome was unknown is committed or will never be.
+    /// The connection there is; else opens one, once whatever the last one had under way is certainly over, so that
+    /// what is looked up now is what stays: a commit whose outcome was unknown is committed or will never be.
     fn connect(&mut self) -> Result<Connection, Error> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);

@@ -59,16 +59,21 @@ def test_a_tool_is_used_whole_and_streamed(house):
     assert house.used(key_id) == 2 * price_of(answer.usage)
 
 
-def test_the_async_client_streams(house):
+def test_the_async_client_does_the_same(house):
     key_id, secret = house.key()
 
     async def call():
         async with anthropic.AsyncAnthropic(api_key=secret, base_url=house.url) as sdk:
+            used = await sdk.messages.create(**ASKED, tools=[TOOL], tool_choice={"type": "any"})
+            assert used.stop_reason == "tool_use"
+            counted = await sdk.messages.count_tokens(model="echo-small", messages=ASKED["messages"])
+            assert counted.input_tokens > 0
+            assert [model.id async for model in sdk.models.list()]
             async with sdk.messages.stream(**ASKED) as stream:
-                return await stream.get_final_message()
+                return used, await stream.get_final_message()
 
-    cost = price_of(asyncio.run(call()).usage)
-    assert house.used(key_id) == cost > 0
+    used, streamed = asyncio.run(call())
+    assert house.used(key_id) == price_of(used.usage) + price_of(streamed.usage) > 0
 
 
 def test_counting_tokens_is_free(house):

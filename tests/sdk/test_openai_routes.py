@@ -229,3 +229,39 @@ def test_a_key_looks_at_itself(house):
     with urllib.request.urlopen(request) as answer:
         key = json.load(answer)
     assert (key["status"].lower(), key["credit_limit"], key["credits_remaining"]) == ("active", "5.000000", "5.000000")
+
+
+def test_every_route_by_the_async_client(house, media):
+    key_id, secret = house.key()
+    tool = {"type": "function", "name": "weather", "parameters": TOOL}
+
+    async def each(stream):
+        return [item async for item in await stream]
+
+    async def call():
+        async with openai.AsyncOpenAI(api_key=secret, base_url=house.base_url) as sdk:
+            assert (await sdk.completions.create(model="echo-small", prompt="Once")).choices[0].text
+            assert await each(sdk.completions.create(model="echo-small", prompt="Once", stream=True))
+            assert (await sdk.embeddings.create(model="echo-small", input="a key")).data[0].embedding
+            assert not (await sdk.moderations.create(model="echo-small", input="a key")).results[0].flagged
+            called = await sdk.responses.create(
+                model="echo-small", input="Rain?", tools=[tool], tool_choice="required"
+            )
+            assert [item.name for item in called.output if item.type == "function_call"] == ["weather"]
+            kept = await sdk.responses.create(model="keeper", input="Keep this.")
+            assert (await sdk.responses.retrieve(kept.id)).id == kept.id
+            await sdk.responses.delete(kept.id)
+            assert (await sdk.images.generate(model="painter", prompt="A key")).data
+            painting = sdk.images.generate(model="painter", prompt="A key", stream=True)
+            assert (await each(painting))[-1].type == "image_generation.completed"
+            image = ("pixel.png", io.BytesIO(PIXEL), "image/png")
+            assert (await sdk.images.edit(model="painter", image=image, prompt="Redder")).data
+            spoken = await sdk.audio.speech.create(model="speaker", voice="alloy", input="Mind the gap.")
+            assert spoken.content == SPOKEN
+            assert (await sdk.audio.transcriptions.create(model="listener", file=recording())).text == HEARD
+            assert (await sdk.audio.translations.create(model="listener", file=recording())).text == HEARD
+            assert [model.id async for model in sdk.models.list()]
+            assert (await sdk.models.retrieve("echo-small")).id == "echo-small"
+
+    asyncio.run(call())
+    assert house.used(key_id) > 0
