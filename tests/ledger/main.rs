@@ -101,6 +101,11 @@ impl Bench {
         Instance::start(&self.store).expect("an instance starts")
     }
 
+    /// As many as the engine allows to race: SQLite one, PostgreSQL two.
+    fn rivals(&self, engine: Engine) -> Vec<Instance> {
+        (0..if engine == Engine::Postgres { 2 } else { 1 }).map(|_| self.instance()).collect()
+    }
+
     fn used_and_held(&self, key_id: i64) -> (i64, i64) {
         let (key, _) = self.store.with(|c| keys::find(c, self.user_id, key_id)).expect("a key");
         (key.credits_used_micros, key.credits_held_micros)
@@ -129,14 +134,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-async fn all_at_once(ledger: &Ledger, requests: Vec<HoldRequest>) -> Vec<Result<OpenHold, HoldError>> {
-    let calls: Vec<_> = requests
-        .into_iter()
-        .map(|request| {
-            let ledger = ledger.clone();
-            tokio::spawn(async move { ledger.hold(request).await })
-        })
-        .collect();
+/// So many holds at once, in turns of sixteen by each of the rivals.
+async fn all_at_once(
+    rivals: &[Instance],
+    count: usize,
+    request: impl Fn(&Ledger, usize) -> HoldRequest,
+) -> Vec<Result<OpenHold, HoldError>> {
+    let ledger_of = |n: usize| rivals[n / 16 % rivals.len()].ledger();
+    let requests: Vec<_> = (0..count).map(|n| (ledger_of(n).clone(), request(ledger_of(n), n))).collect();
+    let hold = |(ledger, request): (Ledger, HoldRequest)| async move { ledger.hold(request).await };
+    let calls: Vec<_> = requests.into_iter().map(|call| tokio::spawn(hold(call))).collect();
     let mut answers = Vec::new();
     for call in calls {
         answers.push(call.await.expect("no call panics"));
@@ -148,10 +155,9 @@ async fn all_at_once(ledger: &Ledger, requests: Vec<HoldRequest>) -> Vec<Result<
 fn of_256_calls_on_credit_for_one_exactly_one_passes() {
     for engine in engines() {
         let bench = Bench::new(engine);
-        let instance = bench.instance();
+        let rivals = bench.rivals(engine);
         let key = bench.key(Some("0.0001"));
-        let requests = (0..256).map(|_| bench.request(instance.ledger(), key, 100)).collect();
-        let answers = block_on(all_at_once(instance.ledger(), requests));
+        let answers = block_on(all_at_once(&rivals, 256, |ledger, _| bench.request(ledger, key, 100)));
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{engine:?}");
         assert!(
             answers
@@ -160,7 +166,7 @@ fn of_256_calls_on_credit_for_one_exactly_one_passes() {
                 .all(|error| *error == HoldError::Refused(Refusal::KeyLimit { available_micros: 0 }))
         );
         drop(answers);
-        instance.stop();
+        rivals.into_iter().for_each(Instance::stop);
         assert_eq!(bench.used_and_held(key), (0, 0), "dropped holds are released");
         bench.is_healthy();
     }
@@ -170,11 +176,11 @@ fn of_256_calls_on_credit_for_one_exactly_one_passes() {
 fn sixteen_keys_racing_for_the_last_credits_never_pass_the_balance() {
     for engine in engines() {
         let bench = Bench::new(engine);
-        let instance = bench.instance();
+        let rivals = bench.rivals(engine);
         let keys: Vec<i64> = (0..16).map(|_| bench.key(None)).collect();
         // 160 calls of 0.03 credits on a balance of 1: thirty-three fit.
-        let requests = (0..160).map(|n| bench.request(instance.ledger(), keys[n % 16], 30_000)).collect();
-        let answers = block_on(all_at_once(instance.ledger(), requests));
+        let request = |ledger: &Ledger, n: usize| bench.request(ledger, keys[n % 16], 30_000);
+        let answers = block_on(all_at_once(&rivals, 160, request));
         let held: Vec<OpenHold> = answers.into_iter().filter_map(Result::ok).collect();
         assert_eq!(held.len(), 33, "{engine:?}");
         block_on(async {
@@ -185,7 +191,7 @@ fn sixteen_keys_racing_for_the_last_credits_never_pass_the_balance() {
             }
         });
         assert_eq!(bench.balance_and_held(), (10_000, 0));
-        instance.stop();
+        rivals.into_iter().for_each(Instance::stop);
         bench.is_healthy();
     }
 }
@@ -194,21 +200,12 @@ fn sixteen_keys_racing_for_the_last_credits_never_pass_the_balance() {
 fn two_instances_share_one_limit() {
     for engine in engines().into_iter().filter(|engine| *engine == Engine::Postgres) {
         let bench = Bench::new(engine);
-        let (one, other) = (bench.instance(), bench.instance());
+        let rivals = bench.rivals(engine);
         let key = bench.key(Some("0.001"));
-        let requests = |instance: &Instance| -> Vec<HoldRequest> {
-            (0..64).map(|_| bench.request(instance.ledger(), key, 100)).collect()
-        };
-        let (of_one, of_other) = (requests(&one), requests(&other));
-        let passed = block_on(async {
-            let (a, b) =
-                tokio::join!(all_at_once(one.ledger(), of_one), all_at_once(other.ledger(), of_other));
-            a.into_iter().chain(b).filter_map(Result::ok).collect::<Vec<_>>()
-        });
-        assert_eq!(passed.len(), 10);
-        drop(passed);
-        one.stop();
-        other.stop();
+        let answers = block_on(all_at_once(&rivals, 128, |ledger, _| bench.request(ledger, key, 100)));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
+        drop(answers);
+        rivals.into_iter().for_each(Instance::stop);
         bench.is_healthy();
     }
 }
