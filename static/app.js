@@ -65,7 +65,9 @@ function closeDialog() {
 
 if (dialog) {
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.target === dialog && !dialog.open) opener = event.detail.elt;
+    if (event.detail.target !== dialog || dialog.open) return;
+    const focused = document.activeElement;
+    opener = focused && focused !== document.body ? focused : event.detail.elt;
   });
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === dialog && dialog.childElementCount > 0) openDialog();
@@ -85,9 +87,10 @@ if (dialog) {
   });
   dialog.addEventListener("close", () => {
     dialog.replaceChildren(); // it may have shown a secret
-    // The row it was opened from may have been replaced by a newer one with the same ids.
+    // The row it was opened from may have been replaced by a newer one with the same ids; if it is gone (deleted),
+    // the keyboard goes on at the top of the page.
     const back = opener?.isConnected ? opener : opener?.id ? document.getElementById(opener.id) : null;
-    back?.focus();
+    (back ?? document.querySelector("[data-main-action]"))?.focus();
     opener = null;
   });
 }
@@ -165,6 +168,9 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// Filters apply by themselves where there is htmx.
+document.querySelectorAll(".filter-apply").forEach((button) => (button.hidden = true));
 
 // The file is deferred: the page is there.
 document.querySelectorAll("#toasts [data-toast]").forEach(startToast);

@@ -1,114 +1,8 @@
-// The API Keys page beyond HTML and htmx: the clipboard, the expiry date in the reader's zone, small helps in the form.
+// The forms of API keys beyond HTML and htmx: the expiry date in the reader's zone, small helps in the form.
 // Every page works without this file.
 "use strict";
 
 (() => {
-  const say = (kind, text) => document.dispatchEvent(new CustomEvent("toast", { detail: { kind, text } }));
-
-  // The clipboard. It exists on HTTPS and localhost only; elsewhere a selection is copied the old way.
-
-  // Safari wants the write to begin with the click, so it begins before the text is there.
-  function beginCopy() {
-    if (!navigator.clipboard?.write || !window.ClipboardItem) return null;
-    let settle;
-    const text = new Promise((resolve, reject) => (settle = { resolve, reject }));
-    try {
-      const item = new ClipboardItem({ "text/plain": text.then((plain) => new Blob([plain], { type: "text/plain" })) });
-      const written = navigator.clipboard.write([item]);
-      written.catch(() => {}); // answered for in finishCopy
-      return { ...settle, written };
-    } catch {
-      text.catch(() => {});
-      return null; // a browser that takes no promises
-    }
-  }
-
-  async function finishCopy(begun, text) {
-    try {
-      if (!begun) throw new Error("nothing begun");
-      begun.resolve(text);
-      await begun.written;
-      return true;
-    } catch {
-      try {
-        await navigator.clipboard.writeText(text);
-        return true;
-      } catch {
-        return copySelection(text);
-      }
-    }
-  }
-
-  function copySelection(text) {
-    const focused = document.activeElement;
-    const field = document.createElement("textarea");
-    field.value = text;
-    field.readOnly = true;
-    field.className = "visually-hidden";
-    // Outside an open dialog nothing can be selected.
-    (document.querySelector("dialog[open]") ?? document.body).append(field);
-    field.select();
-    let copied = false;
-    try {
-      copied = document.execCommand("copy");
-    } catch {
-      copied = false;
-    }
-    field.remove();
-    focused?.focus();
-    return copied;
-  }
-
-  // Copy in a row: the server answers with the key in a field. It goes to the clipboard; only if the browser
-  // refuses is the field shown.
-
-  const copies = new WeakMap(); // request → the copy begun for it
-  const asker = (event) => event.detail.requestConfig.elt; // the event itself may be at the target
-  const isCopy = (event) => asker(event).matches("form[data-copy-key]");
-
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    if (isCopy(event)) copies.set(event.detail.xhr, beginCopy());
-  });
-
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (!isCopy(event) || event.detail.xhr.status !== 200) return;
-    const html = event.detail.serverResponse;
-    const answer = new DOMParser().parseFromString(html, "text/html");
-    const text = answer.querySelector("[data-select]")?.value;
-    if (!text) return;
-    event.detail.shouldSwap = false;
-    const name = asker(event).dataset.copyKey;
-    finishCopy(copies.get(event.detail.xhr), text).then((copied) => {
-      if (copied) say("success", `Copied the key “${name}”`);
-      else showInstead(html);
-    });
-  });
-
-  document.addEventListener("htmx:afterRequest", (event) => {
-    if (isCopy(event) && event.detail.xhr.status !== 200) copies.get(event.detail.xhr)?.reject(new Error("no key"));
-  });
-
-  function showInstead(html) {
-    const dialog = document.getElementById("dialog");
-    dialog.innerHTML = html;
-    if (!dialog.open) dialog.showModal();
-    dialog.querySelector("[data-select]").select();
-    say("info", "Your browser does not let this page copy. Copy the selected key yourself.");
-  }
-
-  // Buttons that copy what stands beside them.
-  async function copyBeside(button) {
-    const from = document.getElementById(button.dataset.copyFrom);
-    const text = from.value ?? from.textContent;
-    if (await finishCopy(null, text)) {
-      say("success", `Copied ${button.dataset.copyWhat}`);
-    } else {
-      if (from.select) from.select();
-      else getSelection().selectAllChildren(from);
-      say("info", "Your browser does not let this page copy. Copy the selected text yourself.");
-    }
-  }
-
   // The expiry date: the server speaks UTC until this says how far the reader's clock is from it.
 
   const two = (number) => String(number).padStart(2, "0");
@@ -176,33 +70,14 @@
   }
 
   document.addEventListener("click", (event) => {
-    const copy = event.target.closest("[data-copy-from]");
-    if (copy) copyBeside(copy);
     const add = event.target.closest("[data-add-line]");
     if (add) addLine(add);
-  });
-
-  document.addEventListener("focusin", (event) => {
-    if (event.target.matches("[data-select]")) event.target.select();
-  });
-
-  // After a dialog: if what opened it is gone (a deleted row), the keyboard goes on at the top of the page.
-  let opener = null;
-  const dialog = document.getElementById("dialog");
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.target === dialog && !dialog.open) opener = document.activeElement;
-  });
-  dialog?.addEventListener("close", () => {
-    if (document.activeElement && document.activeElement !== document.body) return;
-    const back = opener?.isConnected ? opener : opener?.id ? document.getElementById(opener.id) : null;
-    (back ?? document.getElementById("create-key"))?.focus();
   });
 
   const parts = [
     ["[data-expiry]", setUpExpiry],
     ["[data-limit]", setUpLimit],
-    ["[data-copy-from], [data-add-line]", (button) => (button.hidden = false)],
-    [".key-apply", (button) => (button.hidden = true)],
+    ["[data-add-line]", (button) => (button.hidden = false)],
   ];
 
   function setUp(root) {

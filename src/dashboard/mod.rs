@@ -1,10 +1,12 @@
 //! The HTML pages: a file per page. Handlers read as steps and render askama templates.
 
 pub mod account;
+pub mod answer;
 pub mod assets;
 pub mod error;
 pub mod guard;
 pub mod keys;
+pub mod moment;
 pub mod page;
 pub mod session;
 pub mod setup;

@@ -24,7 +24,34 @@ pub struct Shell {
     pub flash: Option<Toast>,
 }
 
+/// An entry of the navigation.
+pub struct Entry {
+    /// See [`Shell::active`].
+    pub active: &'static str,
+    /// Where it leads.
+    pub url: &'static str,
+    /// In icons.svg.
+    pub icon: &'static str,
+    /// Its words.
+    pub label: &'static str,
+}
+
+const fn entry(active: &'static str, url: &'static str, icon: &'static str, label: &'static str) -> Entry {
+    Entry { active, url, icon, label }
+}
+
+/// For everybody.
+const PAGES: &[Entry] = &[entry("keys", "/keys", "key", "API Keys")];
+/// For admins.
+const ADMIN_PAGES: &[Entry] = &[];
+
 impl Shell {
+    /// The parts of the navigation that this person may see, each with its heading.
+    pub fn navigation(&self) -> Vec<(&'static str, &'static [Entry])> {
+        let parts = [("", PAGES), ("Administration", if self.is_admin { ADMIN_PAGES } else { &[] })];
+        parts.into_iter().filter(|(_, entries)| !entries.is_empty()).collect()
+    }
+
     /// For a page of this person. Takes the flash, so make one only to show it.
     pub fn new(signed_in: &SignedIn, active: &'static str) -> Self {
         Self {
@@ -34,6 +61,16 @@ impl Shell {
             flash: take_flash(&signed_in.session),
         }
     }
+}
+
+/// A status as word, icon and colour.
+pub struct Badge {
+    /// Word.
+    pub label: &'static str,
+    /// In icons.svg.
+    pub icon: &'static str,
+    /// Of Tabler: green, red, orange or secondary.
+    pub colour: &'static str,
 }
 
 /// How a toast looks and how long it stays.

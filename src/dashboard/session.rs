@@ -195,6 +195,22 @@ impl SignedIn {
     }
 }
 
+/// A signed-in admin. To everybody else a page that takes it does not exist.
+pub struct Admin(pub SignedIn);
+
+impl FromRequest for Admin {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<Self, PageError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let signed_in = SignedIn::from_request(request, payload);
+        Box::pin(async move {
+            let signed_in = signed_in.await?;
+            if signed_in.user.is_admin { Ok(Self(signed_in)) } else { Err(Error::NotFound.into()) }
+        })
+    }
+}
+
 fn number(session: &Session, name: &str) -> Option<i64> {
     session.entries().get(name).and_then(|value| value.parse().ok())
 }

@@ -30,7 +30,7 @@ async fn create(browser: &Browser, name: &str) -> String {
 
 async fn names(browser: &Browser) -> Vec<String> {
     let names = browser
-        .script("return [...document.querySelectorAll('.key-label')].map((label) => label.textContent)")
+        .script("return [...document.querySelectorAll('.row-title')].map((label) => label.textContent)")
         .await;
     serde_json::from_value(names).expect("names")
 }
@@ -134,14 +134,14 @@ fn everything_works_without_javascript() {
             browser.sign_in("ada").await;
             browser.reads("#key-list", "No API keys yet").await;
             browser.click("#create-key").await;
-            browser.reads(".key-whole-page", "The time is in UTC").await;
+            browser.reads(".whole-page", "The time is in UTC").await;
             browser.fill("[name=credit_limit]", "3").await;
-            browser.click(".key-whole-page button[type=submit]").await;
+            browser.click(".whole-page button[type=submit]").await;
             browser.reads("#name-error", "The name is missing.").await;
             browser.reads("#credit_limit-error", "Untick Unlimited Credits").await;
             browser.fill("[name=name]", "Plain").await;
             browser.click("[name=unlimited]").await;
-            browser.click(".key-whole-page button[type=submit]").await;
+            browser.click(".whole-page button[type=submit]").await;
             let secret = browser.value("#created-secret").await;
             assert!(KeySecret::parse(&secret).is_some(), "{secret}");
             browser.click(".dialog-footer a").await;
@@ -158,15 +158,15 @@ fn everything_works_without_javascript() {
             browser.click(&format!("#edit-{id}")).await;
             browser.fill("[name=name]", "Still plain").await;
             browser.click("[name=enabled]").await;
-            browser.click(".key-whole-page button[type=submit]").await;
+            browser.click(".whole-page button[type=submit]").await;
             browser.reads("tbody tr", "Still plain").await;
             browser.reads("tbody tr", "Active").await;
             browser.fill("#key-search", "nothing like it").await;
-            browser.click(".key-apply").await;
+            browser.click(".filter-apply").await;
             browser.reads("#key-list", "No key matches").await;
             browser.click("#key-list a").await;
             browser.click(&format!("#delete-{id}")).await;
-            browser.click(".key-whole-page button[type=submit]").await;
+            browser.click(".whole-page button[type=submit]").await;
             browser.reads("#key-list", "No API keys yet").await;
         });
     }
@@ -228,7 +228,7 @@ fn searching_sorting_and_paging_live_in_the_url() {
             assert_eq!(browser.value("#key-order").await, "name", "the menu follows");
             browser.click("#sort-1").await;
             browser
-                .becomes("return document.querySelector('.key-label').textContent", json!("key 00119"))
+                .becomes("return document.querySelector('.row-title').textContent", json!("key 00119"))
                 .await;
 
             browser.fill("#key-search", "KEY 0011").await;

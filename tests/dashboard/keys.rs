@@ -102,7 +102,7 @@ fn htmx_post(person: &Person, path: &str, fields: &[(&str, &str)]) -> Answer {
 
 /// The names of the rows in their order.
 fn names(html: &str) -> Vec<String> {
-    let rows = html.split("class=\"key-label\"").skip(1);
+    let rows = html.split("class=\"row-title\"").skip(1);
     rows.filter_map(|row| Some(row.split_once('>')?.1.split('<').next()?.to_owned())).collect()
 }
 
@@ -151,7 +151,7 @@ fn a_created_key_is_shown_once_with_programs_that_use_this_server() {
         assert_eq!(answer.body.matches(&secret).count(), 4, "the field, curl, Python, Node");
         assert!(answer.body.contains("gpt-4o-mini") && !answer.body.contains("gpt-4o&"));
         // The row comes along, to be swapped in.
-        assert!(answer.body.contains("id=\"key-list\" hx-swap-oob=\"true\""));
+        assert!(answer.body.contains("id=\"key-list\" class=\"list-box\" hx-swap-oob=\"true\""));
         assert_eq!(names(&answer.body), ["shop"]);
         // What is stored opens to the same key.
         let digest = KeySecret::parse(&secret).expect("a key").digest();

@@ -1,6 +1,6 @@
 //! Making a key: the dialog, and what it becomes when the key is there.
 
-use super::answer;
+use super::PLACE;
 use super::form::{Choices, GroupChoice, ModelChoice, Pairs, Typed, available};
 use super::list::{List, load_row};
 use super::row::Row;
@@ -8,6 +8,7 @@ use super::snippets::{Snippet, base_url, snippets};
 use super::state::ListState;
 use crate::clock::now_ms;
 use crate::config::Reach;
+use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::session::SignedIn;
 use crate::domain::FieldErrors;
@@ -65,7 +66,7 @@ pub async fn new(
     let choices = store.run(Choices::load).await?;
     let typed = Typed::blank(&choices.groups);
     let form = CreateForm::new(&signed_in, &choices, typed, FieldErrors::default());
-    Ok(answer::dialog(&htmx, &signed_in, StatusCode::OK, TITLE, &form))
+    Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, TITLE, &form))
 }
 
 /// The key, shown once more prominently, with programs that use it.
@@ -122,7 +123,7 @@ pub async fn create(
     match store.run(move |connection| work.run(connection)).await? {
         Outcome::Refused(choices, errors) => {
             let form = CreateForm::new(&signed_in, &choices, typed, errors);
-            Ok(answer::dialog(&htmx, &signed_in, StatusCode::UNPROCESSABLE_ENTITY, TITLE, &form))
+            Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::UNPROCESSABLE_ENTITY, TITLE, &form))
         }
         Outcome::Made(made) => {
             let Made { secret, row, list, model } = *made;
@@ -135,7 +136,7 @@ pub async fn create(
                 list: htmx.is_htmx.then(|| list.with_new(row).out_of_band()),
             };
             let title = "API key created";
-            Ok(answer::dialog(&htmx, &signed_in, StatusCode::OK, title, &created))
+            Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, title, &created))
         }
     }
 }

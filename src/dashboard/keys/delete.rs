@@ -1,10 +1,11 @@
 //! Deleting a key: a dialog that says what will stop, and the deed.
 
-use super::answer;
+use super::PLACE;
 use super::list::{List, load_row};
 use super::row::Row;
 use super::state::ListState;
 use crate::clock::now_ms;
+use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::session::SignedIn;
 use crate::store::{Store, keys};
@@ -36,7 +37,7 @@ pub async fn confirm_delete(
     let (id, user_id) = (id.into_inner(), signed_in.user.id);
     let row = store.run(move |connection| load_row(connection, user_id, id)).await?;
     let question = ConfirmDelete { row };
-    Ok(answer::dialog(&htmx, &signed_in, StatusCode::OK, "Delete API Key", &question))
+    Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, "Delete API Key", &question))
 }
 
 /// `POST /keys/{id}/delete`

@@ -1,11 +1,13 @@
 //! Editing a key. The form carries the revision it was made from: whoever comes second is told, and decides.
 
-use super::answer;
+use super::PLACE;
 use super::form::{Choices, ModelChoice, Pairs, Typed, available};
 use super::list::{RowAlone, load_row};
 use super::row::Row;
 use crate::clock::now_ms;
+use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
+use crate::dashboard::moment::Moment;
 use crate::dashboard::session::SignedIn;
 use crate::domain::FieldErrors;
 use crate::domain::credits::Credits;
@@ -73,7 +75,7 @@ impl Shown {
     }
 
     fn expiry(at_ms: Option<i64>) -> Self {
-        match at_ms.map(|at_ms| super::row::Moment::of(at_ms, now_ms())) {
+        match at_ms.map(|at_ms| Moment::of(at_ms, now_ms())) {
             None => Self::text("Permanent"),
             Some(moment) => Self { text: moment.utc, rfc3339: Some(moment.rfc3339) },
         }
@@ -169,7 +171,7 @@ pub async fn edit(
         .await?;
     let typed = Typed::of(&found.0, &choices.models)?;
     let form = EditForm::new(&Editor::of(&signed_in), &found, &choices, typed, FieldErrors::default())?;
-    Ok(answer::dialog(&htmx, &signed_in, StatusCode::OK, TITLE, &form))
+    Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, TITLE, &form))
 }
 
 /// What saving came to.
@@ -191,7 +193,9 @@ pub async fn save(
 ) -> Result<HttpResponse, PageError> {
     let (id, typed, editor) = (id.into_inner(), Typed::from_pairs(&pairs), Editor::of(&signed_in));
     match store.run(move |connection| store_changes(connection, id, typed, &editor)).await? {
-        Outcome::Refused(status, form) => Ok(answer::dialog(&htmx, &signed_in, status, TITLE, form.as_ref())),
+        Outcome::Refused(status, form) => {
+            Ok(answer::dialog(&htmx, &signed_in, PLACE, status, TITLE, form.as_ref()))
+        }
         Outcome::Saved(row) => {
             let text = format!("Saved “{}”", row.name);
             Ok(answer::done(&htmx, &signed_in, text, &RowAlone::out_of_band(*row), "/keys")?)

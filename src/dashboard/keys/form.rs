@@ -1,6 +1,6 @@
 //! The form that makes and edits a key: what was typed, what may be chosen, and what was refused.
 
-use super::row::minutes_utc;
+use crate::dashboard::moment::minutes_utc;
 use crate::domain::FieldErrors;
 use crate::domain::Invalid;
 use crate::domain::credits::Credits;

@@ -1,7 +1,8 @@
 //! One key as the list shows it: text ready to print, and never the secret.
 
+use crate::dashboard::moment::Moment;
+use crate::dashboard::page::Badge;
 use crate::domain::credits::Credits;
-use crate::domain::expiry::{relative, rfc3339};
 use crate::domain::key::Status;
 use crate::domain::secret::masked;
 use crate::error::Error;
@@ -51,7 +52,7 @@ impl Row {
             id: key.id,
             name: key.name.clone(),
             masked: masked(&key.last4),
-            status: Badge::of(key.standing().status(now_ms)),
+            status: badge(key.standing().status(now_ms)),
             enabled: key.enabled,
             quota: Quota::of(key),
             expiry: key.expires_at_ms.map(|at_ms| Moment::of(at_ms, now_ms)),
@@ -65,26 +66,14 @@ impl Row {
     }
 }
 
-/// A status as word, icon and colour.
-pub struct Badge {
-    /// Word.
-    pub label: &'static str,
-    /// In icons.svg.
-    pub icon: &'static str,
-    /// Of Tabler.
-    pub colour: &'static str,
-}
-
-impl Badge {
-    fn of(status: Status) -> Self {
-        let (icon, colour) = match status {
-            Status::Active => ("circle-check", "green"),
-            Status::Disabled => ("circle-off", "secondary"),
-            Status::Expired => ("clock", "orange"),
-            Status::Exhausted => ("gauge", "red"),
-        };
-        Self { label: status.label(), icon, colour }
-    }
+fn badge(status: Status) -> Badge {
+    let (icon, colour) = match status {
+        Status::Active => ("circle-check", "green"),
+        Status::Disabled => ("circle-off", "secondary"),
+        Status::Expired => ("clock", "orange"),
+        Status::Exhausted => ("gauge", "red"),
+    };
+    Badge { label: status.label(), icon, colour }
 }
 
 /// Credits used of a limit.
@@ -123,35 +112,6 @@ impl Quota {
             level,
         }
     }
-}
-
-/// A moment: for machines, for people without JavaScript, and how far away.
-pub struct Moment {
-    /// UTC.
-    pub rfc3339: String,
-    /// `2027-01-31 10:00 UTC`; the page's script puts it in the reader's zone.
-    pub utc: String,
-    /// `in 3 days`.
-    pub relative: String,
-    /// Already over.
-    pub is_past: bool,
-}
-
-impl Moment {
-    /// Of a time as seen now.
-    pub fn of(at_ms: i64, now_ms: i64) -> Self {
-        Self {
-            rfc3339: rfc3339(at_ms),
-            utc: format!("{} UTC", minutes_utc(at_ms).replacen('T', " ", 1)),
-            relative: relative(at_ms, now_ms),
-            is_past: at_ms <= now_ms,
-        }
-    }
-}
-
-/// `2027-01-31T10:00` in UTC: what a `datetime-local` input holds.
-pub fn minutes_utc(at_ms: i64) -> String {
-    rfc3339(at_ms).chars().take(16).collect()
 }
 
 /// A list whose length would spoil the row.

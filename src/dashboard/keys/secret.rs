@@ -1,9 +1,10 @@
 //! The secret of a key, for its owner: to the clipboard, or shown in the row until hidden.
 //! Both are written to the audit log, and no answer with a secret may be kept: like every page they are `no-store`.
 
-use super::answer;
+use super::PLACE;
 use super::list::load_row;
 use crate::clock::now_ms;
+use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page;
 use crate::dashboard::session::SignedIn;
@@ -71,7 +72,7 @@ pub async fn reveal(
 
 fn secret_page(htmx: &Htmx, signed_in: &SignedIn, name: String, secret: KeySecret) -> HttpResponse {
     let field = SecretField { name, secret };
-    answer::dialog(htmx, signed_in, StatusCode::OK, "API key", &field)
+    answer::dialog(htmx, signed_in, PLACE, StatusCode::OK, "API key", &field)
 }
 
 async fn take_secret(

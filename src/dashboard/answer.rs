@@ -1,4 +1,4 @@
-//! The shapes of answer these pages share: a dialog or the same as a whole page, and "done".
+//! The shapes of answer that pages with dialogs share: a dialog or the same as a whole page, and "done".
 
 use crate::dashboard::page::{self, Kind, Shell};
 use crate::dashboard::session::SignedIn;
@@ -11,17 +11,28 @@ use askama::filters::HtmlSafe;
 
 /// A dialog's content as a page of its own.
 #[derive(Template)]
-#[template(path = "keys/whole.html")]
+#[template(path = "whole.html")]
 struct Whole<'a, T: Template + HtmlSafe> {
     shell: Shell,
+    heading: &'a str,
     title: &'a str,
     dialog: &'a T,
+}
+
+/// The page that a dialog belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its entry in the navigation, see [`Shell::active`].
+    pub active: &'static str,
+    /// Its heading.
+    pub heading: &'static str,
 }
 
 /// The dialog alone for htmx, else a whole page around it.
 pub fn dialog<T: Template + HtmlSafe>(
     htmx: &Htmx,
     signed_in: &SignedIn,
+    place: Place,
     status: StatusCode,
     title: &str,
     dialog: &T,
@@ -29,7 +40,10 @@ pub fn dialog<T: Template + HtmlSafe>(
     if htmx.is_htmx {
         return page::render(status, dialog);
     }
-    page::render(status, &Whole { shell: Shell::new(signed_in, "keys"), title, dialog })
+    page::render(
+        status,
+        &Whole { shell: Shell::new(signed_in, place.active), heading: place.heading, title, dialog },
+    )
 }
 
 /// Says that it is done. For htmx the dialog closes and `out_of_band` finds its place; others go to `url`.
