@@ -3,7 +3,7 @@
 use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
-use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in};
+use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in, welcome};
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
@@ -125,6 +125,8 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/sign-in", web::get().to(sign_in::show))
         .route("/sign-in", web::post().to(sign_in::submit))
         .route("/sign-out", web::post().to(sign_in::sign_out))
+        .route("/welcome", web::get().to(welcome::show))
+        .route("/welcome", web::post().to(welcome::submit))
         .route("/account/password", web::get().to(account::show))
         .route("/account/password", web::post().to(account::submit))
         .route("/keys", web::get().to(keys::index))

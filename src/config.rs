@@ -29,6 +29,17 @@ impl Reach {
         self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 
+    /// Where this server is reached: its public URL, or else as this browser reached it.
+    pub fn server_url(&self, request: &actix_web::HttpRequest) -> Option<Url> {
+        let asked = || {
+            let host = request.headers().get("host")?.to_str().ok()?;
+            // Parsed, so that a strange Host cannot break out of where the URL is written.
+            let url = Url::parse(&format!("http://{host}/")).ok()?;
+            (url.path() == "/" && url.query().is_none() && url.fragment().is_none()).then_some(url)
+        };
+        self.public_url.clone().or_else(asked)
+    }
+
     /// Whether a request comes from this machine or a private network; see
     /// [`crate::domain::network::is_near`].
     pub fn is_near(&self, request: &actix_web::HttpRequest) -> bool {

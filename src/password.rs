@@ -3,6 +3,7 @@
 
 use crate::domain::user::NewPassword;
 use crate::error::Error;
+use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,10 @@ pub fn verify(password: &str, phc: &str) -> bool {
     Argon2::default().verify_password(password.as_bytes(), phc).is_ok()
 }
 
+fn is_readable(phc: &str) -> bool {
+    PasswordHash::new(phc).is_ok()
+}
+
 /// Hashes and verifies for the server: on threads that may block, two at a time.
 #[derive(Clone)]
 pub struct Hasher(Arc<Semaphore>);
@@ -63,12 +68,13 @@ impl Hasher {
         self.take_turn(move || hash(&password)).await?
     }
 
-    /// As [`verify`]. Without a hash (there is no such user) it does the same work and answers no.
+    /// As [`verify`]. Without a hash (there is no such user, or none with a password) it does the same work and
+    /// answers no.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when too many wait already.
     pub async fn verify(&self, password: String, phc: Option<String>) -> Result<bool, Error> {
-        self.take_turn(move || match phc {
+        self.take_turn(move || match phc.filter(|phc| is_readable(phc)) {
             Some(phc) => verify(&password, &phc),
             None => {
                 verify(&password, NOBODY);
@@ -115,11 +121,13 @@ mod tests {
 
     #[test]
     fn nobodys_hash_costs_what_the_others_do() {
-        use argon2::password_hash::phc::PasswordHash;
         let nobody = PasswordHash::new(NOBODY).expect("a PHC string");
         let params = Params::try_from(&nobody).expect("parameters");
         assert_eq!((params.m_cost(), params.t_cost(), params.p_cost()), (MEMORY_KIB, PASSES, LANES));
         assert_eq!(nobody.hash.map(|hash| hash.len()), Some(Params::DEFAULT_OUTPUT_LEN));
         assert!(nobody.salt.is_some());
+        // All the work is done, and only its end differs: any other refusal would come before the work.
+        let refusal = Argon2::default().verify_password(b"anything", NOBODY).expect_err("nobody's");
+        assert!(matches!(refusal, argon2::password_hash::Error::PasswordInvalid), "{refusal:?}");
     }
 }

@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod sample;
 mod serve;
+mod sign_in_link;
 mod stdin;
 mod upstream;
 mod user;
@@ -165,7 +166,12 @@ fn with_defaults(file: &SettingsFile) -> Result<Command, Failure> {
                 command
             }
         };
-        default(command).mut_subcommand("serve", default).mut_subcommand("demo", default)
+        let of_links =
+            |user: Command| user.mut_subcommand("create", default).mut_subcommand("sign-in-link", default);
+        default(command)
+            .mut_subcommand("serve", default)
+            .mut_subcommand("demo", default)
+            .mut_subcommand("user", of_links)
     }))
 }
 

@@ -274,7 +274,7 @@ fn new_user(login: &Login, is_admin: bool) -> Result<NewUser, Error> {
     let name = UserName::parse(&login.name).map_err(|why| Error::invalid("name", why))?;
     let password =
         NewPassword::parse(&login.password, &login.name).map_err(|why| Error::invalid("password", why))?;
-    Ok(NewUser { name, password_hash: password::hash(&password)?, is_admin })
+    Ok(NewUser { name, password_hash: Some(password::hash(&password)?), is_admin })
 }
 
 fn amount(raw: &str) -> Result<Credits, Error> {

@@ -3,6 +3,7 @@
 use super::data::Context;
 use super::failure::Failure;
 use super::output::{Show, credits, moment, yes_no};
+use super::sign_in_link::{self, LinkOptions, LinkView, SignInLink};
 use super::stdin;
 use crate::domain::credits::Credits;
 use crate::domain::user::{NewPassword, UserName};
@@ -33,12 +34,14 @@ pub(super) enum UserCommand {
     #[command(after_help = "Example:\n  keyhouse user enable ada")]
     Enable(Named),
     SetPassword(SetPassword),
+    SignInLink(SignInLink),
 }
 
 /// Make a user
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  printf %s \"$PASSWORD\" | keyhouse user create ada --admin --password-stdin"
+    after_help = "Examples:\n  printf %s \"$PASSWORD\" | keyhouse user create ada --admin --password-stdin\n  \
+                  keyhouse user create bob --sign-in-link --public-url https://keys.example.com"
 )]
 pub(super) struct Create {
     /// Login name: letters, digits, or . _ - @
@@ -48,8 +51,13 @@ pub(super) struct Create {
     #[arg(long)]
     admin: bool,
     /// Read the password from stdin; at a terminal it is asked for
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sign_in_link")]
     password_stdin: bool,
+    /// Set no password, and print a link by which the user sets one
+    #[arg(long)]
+    sign_in_link: bool,
+    #[command(flatten)]
+    link: LinkOptions,
 }
 
 /// Add credits to an account, or take some with a negative number
@@ -116,6 +124,26 @@ impl From<User> for UserView {
     }
 }
 
+/// A user who was made, and the link to give them.
+#[derive(Serialize)]
+struct MadeView {
+    #[serde(flatten)]
+    user: UserView,
+    sign_in_link: String,
+    sign_in_link_expires_at: String,
+}
+
+impl Show for MadeView {
+    const NONE: &'static str = UserView::NONE;
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = self.user.lines();
+        lines.push(("Sign-in link", self.sign_in_link.clone()));
+        lines.push(("Works until", self.sign_in_link_expires_at.clone()));
+        lines
+    }
+}
+
 impl Show for UserView {
     const NONE: &'static str = "There are no users yet; make one with `keyhouse user create NAME`.";
 
@@ -144,18 +172,27 @@ pub(super) fn run(command: UserCommand, context: &Context) -> Result<(), Failure
         UserCommand::Disable(Named { name }) => set_enabled(&name, false, context),
         UserCommand::Enable(Named { name }) => set_enabled(&name, true, context),
         UserCommand::SetPassword(options) => set_password(&options, context),
+        UserCommand::SignInLink(options) => sign_in_link::run(&options, context),
     }
 }
 
 fn create(options: Create, context: &Context) -> Result<(), Failure> {
-    let password = new_password(&options.name, options.password_stdin)?;
-    let new =
-        NewUser { password_hash: password::hash(&password)?, name: options.name, is_admin: options.admin };
+    let password_hash = match options.sign_in_link {
+        true => None,
+        false => Some(password::hash(&new_password(&options.name, options.password_stdin)?)?),
+    };
+    let new = NewUser { password_hash, name: options.name, is_admin: options.admin };
     let user = context.with(|connection, now_ms| {
         let id = users::create(connection, &new, &Actor::cli(), now_ms)?;
         users::find(connection, id)
     })?;
-    context.output.one(&UserView::from(user))
+    if !options.sign_in_link {
+        return context.output.one(&UserView::from(user));
+    }
+    let link = sign_in_link::make(user.id, &user.name, &options.link, context)?;
+    let LinkView { sign_in_link, expires_at, .. } = link;
+    let user = UserView::from(user);
+    context.output.one(&MadeView { user, sign_in_link, sign_in_link_expires_at: expires_at })
 }
 
 fn grant(options: &Grant, context: &Context) -> Result<(), Failure> {
@@ -197,7 +234,8 @@ fn set_password(options: &SetPassword, context: &Context) -> Result<(), Failure>
 fn new_password(name: &UserName, from_stdin: bool) -> Result<NewPassword, Failure> {
     if !from_stdin && !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(
-            "Give the password on stdin and say so with --password-stdin.".to_owned(),
+            "Give the password on stdin and say so with --password-stdin, or let the user set one with --sign-in-link."
+                .to_owned(),
         ));
     }
     let typed = stdin::read_new_password()?;

@@ -85,7 +85,7 @@ async fn check(
     let mut errors = FieldErrors::default();
     let name = signed_in.user.name.clone();
     let (_, phc) = store.run(move |connection| users::find_for_sign_in(connection, &name)).await?;
-    if !hasher.verify(bounded(current_password.clone()), Some(phc)).await? {
+    if !hasher.verify(bounded(current_password.clone()), phc).await? {
         errors.add("current_password", Invalid::new("This is not your current password."));
     } else if current_password == new_password {
         errors.add("new_password", Invalid::new("Choose a password other than the current one."));

@@ -12,3 +12,4 @@ pub mod session;
 pub mod setup;
 pub mod sign_in;
 pub mod throttle;
+pub mod welcome;

@@ -131,7 +131,8 @@ pub async fn submit(
     };
     let actor =
         Actor { name: user_name.as_str().to_owned(), client_ip: Some(reach.client_address(&request)) };
-    let new = NewUser { name: user_name, password_hash: hasher.hash(password).await?, is_admin: true };
+    let password_hash = Some(hasher.hash(password).await?);
+    let new = NewUser { name: user_name, password_hash, is_admin: true };
     // Of two who submit at once, one makes the admin.
     let made = store.run(move |connection| users::create_first(connection, &new, &actor, now_ms())).await?;
     let id = made.ok_or(Error::NotFound)?;

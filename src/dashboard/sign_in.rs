@@ -45,7 +45,7 @@ pub fn safe_next(raw: &str) -> Option<String> {
     }
     let here = Url::parse("http://keyhouse.invalid").ok()?;
     let there = here.join(raw).ok()?;
-    let detour = ["/sign-in", "/sign-out", "/setup"].contains(&there.path());
+    let detour = ["/sign-in", "/sign-out", "/setup", "/welcome"].contains(&there.path());
     // `join` resolves dots: what is given on is what was checked.
     let path = there[url::Position::BeforePath..].to_owned();
     (there.origin() == here.origin() && !path.starts_with("//") && !detour).then_some(path)
@@ -151,7 +151,7 @@ impl Door {
     async fn open(&self, name: &str, password: String, client_ip: IpAddr) -> Result<Option<User>, Error> {
         let name = UserName::parse(name).ok();
         let found = self.find(name.as_ref()).await?;
-        let (user, phc) = found.map_or((None, None), |(user, phc)| (Some(user), Some(phc)));
+        let (user, phc) = found.map_or((None, None), |(user, phc)| (Some(user), phc));
         let fits = self.hasher.verify(bounded(password), phc).await?;
         let user = user.filter(|user| fits && user.enabled);
         // Only what could be a name is written down; other text in that field may well be a password.
@@ -162,7 +162,7 @@ impl Door {
         Ok(user)
     }
 
-    async fn find(&self, name: Option<&UserName>) -> Result<Option<(User, String)>, Error> {
+    async fn find(&self, name: Option<&UserName>) -> Result<Option<(User, Option<String>)>, Error> {
         let Some(name) = name.cloned() else {
             return Ok(None);
         };

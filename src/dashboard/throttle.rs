@@ -49,15 +49,21 @@ impl Throttle {
     /// # Errors
     /// [`TooMany`], and then no password may be looked at.
     pub fn admit(&self, account: &str, address: IpAddr) -> Result<(), TooMany> {
+        self.admit_address(address)?;
+        self.count(&self.accounts, self.seed.hash_one(account.trim().to_ascii_lowercase()))
+    }
+
+    /// As [`Throttle::admit`], where there is no account yet.
+    ///
+    /// # Errors
+    /// As [`Throttle::admit`].
+    pub fn admit_address(&self, address: IpAddr) -> Result<(), TooMany> {
         self.sweep_now_and_then();
-        let address = self.seed.hash_one(network_of(address));
-        let account = self.seed.hash_one(account.trim().to_ascii_lowercase());
-        for (limiter, key) in [(&self.addresses, address), (&self.accounts, account)] {
-            limiter
-                .check_key(&key)
-                .map_err(|not_until| TooMany(not_until.wait_time_from(self.clock.now())))?;
-        }
-        Ok(())
+        self.count(&self.addresses, self.seed.hash_one(network_of(address)))
+    }
+
+    fn count(&self, limiter: &DefaultKeyedRateLimiter<u64>, key: u64) -> Result<(), TooMany> {
+        limiter.check_key(&key).map_err(|not_until| TooMany(not_until.wait_time_from(self.clock.now())))
     }
 
     fn sweep_now_and_then(&self) {

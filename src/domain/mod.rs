@@ -9,6 +9,7 @@ pub mod network;
 pub mod price;
 pub mod response;
 pub mod secret;
+pub mod sign_in_link;
 pub mod upstream;
 pub mod usage;
 pub mod user;

@@ -18,12 +18,7 @@ pub struct KeySecret(String);
 impl KeySecret {
     /// A new secret with 238 bits from the thread's cryptographic generator.
     pub fn generate() -> Self {
-        let mut rng = rand::rng();
-        let mut text = String::with_capacity(PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS);
-        text.push_str(PREFIX);
-        for _ in 0..RANDOM_CHARS {
-            text.push(char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
-        }
+        let mut text = format!("{PREFIX}{}", random_base62(RANDOM_CHARS));
         text.push_str(&checksum(&text));
         Self(text)
     }
@@ -75,6 +70,12 @@ impl fmt::Debug for KeyDigest {
 /// A key as lists show it: `sk-kh…abcd`.
 pub fn masked(last4: &str) -> String {
     format!("{PREFIX}…{last4}")
+}
+
+/// So many characters from the thread's cryptographic generator, 5.95 bits each.
+pub(super) fn random_base62(chars: usize) -> String {
+    let mut rng = rand::rng();
+    (0..chars).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }
 
 fn checksum(body: &str) -> String {

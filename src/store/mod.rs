@@ -14,6 +14,7 @@ pub mod models;
 pub mod responses;
 pub(crate) mod schema;
 pub mod sessions;
+pub mod sign_in_links;
 pub mod upstreams;
 pub mod users;
 

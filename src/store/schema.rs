@@ -25,6 +25,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    sign_in_links (user_id) {
+        user_id -> BigInt,
+        digest -> Binary,
+        created_at_ms -> BigInt,
+        expires_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
     groups (id) {
         id -> BigInt,
         name -> Text,
@@ -181,6 +190,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(sign_in_links -> users (user_id));
 diesel::joinable!(api_keys -> users (user_id));
 diesel::joinable!(api_keys -> groups (group_id));
 diesel::joinable!(prices -> models (model_id));
@@ -190,6 +200,7 @@ diesel::joinable!(grants -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     sessions,
+    sign_in_links,
     groups,
     api_keys,
     models,

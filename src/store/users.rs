@@ -8,6 +8,9 @@ use crate::domain::user::UserName;
 use crate::error::Error;
 use diesel::prelude::*;
 
+/// Stands in the column of who has none.
+const NO_PASSWORD: &str = "";
+
 /// A user without the password hash.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = users)]
@@ -34,8 +37,8 @@ pub struct User {
 pub struct NewUser {
     /// Login name.
     pub name: UserName,
-    /// Argon2id, PHC string.
-    pub password_hash: String,
+    /// Argon2id, PHC string; `None`: they set a password by a sign-in link, and cannot sign in until then.
+    pub password_hash: Option<String>,
     /// May administer.
     pub is_admin: bool,
 }
@@ -73,7 +76,7 @@ fn insert(connection: &mut Connection, new: &NewUser, actor: &Actor, now_ms: i64
     let id = diesel::insert_into(users::table)
         .values((
             users::name.eq(new.name.as_str()),
-            users::password_hash.eq(&new.password_hash),
+            users::password_hash.eq(new.password_hash.as_deref().unwrap_or(NO_PASSWORD)),
             users::is_admin.eq(new.is_admin),
             users::created_at_ms.eq(now_ms),
         ))
@@ -108,15 +111,16 @@ pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<User, Err
     Ok(users::table.filter(users::name.eq(name)).select(User::as_select()).first(connection)?)
 }
 
-/// The user of a name with the password hash, to check a sign-in.
+/// The user of a name with the password hash, if they have one, to check a sign-in.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn find_for_sign_in(connection: &mut Connection, name: &str) -> Result<(User, String), Error> {
-    Ok(users::table
+pub fn find_for_sign_in(connection: &mut Connection, name: &str) -> Result<(User, Option<String>), Error> {
+    let (user, hash): (User, String) = users::table
         .filter(users::name.eq(name))
         .select((User::as_select(), users::password_hash))
-        .first(connection)?)
+        .first(connection)?;
+    Ok((user, Some(hash).filter(|hash| hash != NO_PASSWORD)))
 }
 
 /// All users, by name.
@@ -164,16 +168,38 @@ pub fn set_password(
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
-        let rows = diesel::update(users::table.find(id))
-            .set(users::password_hash.eq(password_hash))
-            .execute(connection)?;
-        found(rows)?;
-        diesel::delete(
-            sessions::table
-                .filter(sessions::user_id.eq(id))
-                .filter(sessions::key_digest.ne(keep_session.unwrap_or_default())),
-        )
-        .execute(connection)?;
+        replace_password(connection, id, password_hash, keep_session)?;
         audit::record(connection, actor, "user.set_password", &format!("user {id}"), now_ms)
     })
+}
+
+/// Takes a user's password away and ends their sessions: they come in again by a sign-in link alone.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn clear_password(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) -> Result<(), Error> {
+    connection.write(|connection| {
+        replace_password(connection, id, NO_PASSWORD, None)?;
+        audit::record(connection, actor, "user.clear_password", &format!("user {id}"), now_ms)
+    })
+}
+
+/// The part of a transaction that replaces a password.
+pub(super) fn replace_password(
+    connection: &mut Connection,
+    id: i64,
+    password_hash: &str,
+    keep_session: Option<&[u8]>,
+) -> Result<(), Error> {
+    let rows = diesel::update(users::table.find(id))
+        .set(users::password_hash.eq(password_hash))
+        .execute(connection)?;
+    found(rows)?;
+    diesel::delete(
+        sessions::table
+            .filter(sessions::user_id.eq(id))
+            .filter(sessions::key_digest.ne(keep_session.unwrap_or_default())),
+    )
+    .execute(connection)?;
+    Ok(())
 }

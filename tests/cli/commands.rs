@@ -31,6 +31,35 @@ fn users_are_made_granted_credits_and_switched() {
 }
 
 #[test]
+fn a_user_is_given_a_link_instead_of_a_password() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let made = operator.json(&["user", "create", "ada", "--sign-in-link"]);
+        let link = made["sign_in_link"].as_str().expect("a link");
+        assert!(link.starts_with("http://127.0.0.1:8080/welcome?token="), "{made}");
+        assert!(made["sign_in_link_expires_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{made}");
+        assert_eq!(made["name"], "ada");
+
+        let public = ["user", "sign-in-link", "ada", "--public-url", "https://keys.example"];
+        let renewed = operator.json(&public);
+        let newer = renewed["sign_in_link"].as_str().expect("a link");
+        assert!(newer.starts_with("https://keys.example/welcome?token=") && newer != link, "{renewed}");
+        let text = operator.run(&public).stdout;
+        assert!(text.contains("https://keys.example/welcome?token="), "{text}");
+
+        std::fs::write(operator.folder().join("keyhouse.toml"), "public_url = \"https://toml.example\"\n")
+            .expect("written");
+        let of_file = operator.json(&["user", "sign-in-link", "ada"]);
+        assert!(
+            of_file["sign_in_link"].as_str().is_some_and(|link| link.starts_with("https://toml.example/"))
+        );
+        assert_eq!(operator.run(&["user", "sign-in-link", "eve"]).status, 1);
+        let both = ["user", "create", "bob", "--sign-in-link", "--password-stdin"];
+        assert_eq!(operator.run_with(&both, PASSWORD).status, 2);
+    }
+}
+
+#[test]
 fn groups_upstreams_and_models_are_made() {
     for engine in engines() {
         let operator = Operator::new(engine);

@@ -6,3 +6,4 @@ mod pages;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod welcome;

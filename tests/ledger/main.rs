@@ -35,7 +35,7 @@ impl Bench {
         let user_id = store.with(|c| {
             let new = users::NewUser {
                 name: UserName::parse("ada").expect("valid"),
-                password_hash: "none".into(),
+                password_hash: None,
                 is_admin: false,
             };
             let user_id = users::create(c, &new, &Actor::cli(), NOW_MS)?;

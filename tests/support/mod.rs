@@ -107,7 +107,8 @@ impl House {
     /// Makes a user with [`PASSWORD`] and gives the row's id.
     pub fn add_user(&self, name: &str, is_admin: bool) -> i64 {
         let hash = password::hash(&NewPassword::parse(PASSWORD, name).expect("good enough")).expect("hashed");
-        let new = NewUser { name: UserName::parse(name).expect("a name"), password_hash: hash, is_admin };
+        let new =
+            NewUser { name: UserName::parse(name).expect("a name"), password_hash: Some(hash), is_admin };
         self.with(|connection| users::create(connection, &new, &Actor::cli(), now_ms()))
     }
 

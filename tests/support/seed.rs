@@ -38,7 +38,7 @@ impl Seed {
     pub fn user(&self, name: &str, credits: &str) -> i64 {
         let new = users::NewUser {
             name: UserName::parse(name).expect("a name"),
-            password_hash: "none".into(),
+            password_hash: None,
             is_admin: false,
         };
         let credits = Credits::parse(credits).expect("credits");

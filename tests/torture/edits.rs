@@ -174,7 +174,7 @@ impl Editor {
             password::hash(&NewPassword::parse(PASSWORD, "ada").expect("good enough")).expect("hashed");
         let new = users::NewUser {
             name: UserName::parse("ada").expect("valid"),
-            password_hash: hash,
+            password_hash: Some(hash),
             is_admin: false,
         };
         let user_id = seed.store.with(|c| {

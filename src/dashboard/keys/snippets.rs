@@ -2,7 +2,6 @@
 
 use crate::config::Reach;
 use actix_web::HttpRequest;
-use url::Url;
 
 /// One program.
 pub struct Snippet {
@@ -78,12 +77,7 @@ console.log(completion.choices[0].message.content);"#
 
 /// Where programs reach `/v1` of this server: its public URL, or else as this browser reached it.
 pub fn base_url(reach: &Reach, request: &HttpRequest) -> String {
-    let asked = || {
-        let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        // Parsed, so that a strange Host cannot break out of the quotes of a snippet.
-        Url::parse(&format!("http://{host}/")).ok().filter(|url| url.path() == "/" && url.query().is_none())
-    };
-    let server = reach.public_url.clone().or_else(asked);
+    let server = reach.server_url(request);
     server.map_or_else(|| "/v1".into(), |url| format!("{}/v1", url.as_str().trim_end_matches('/')))
 }
 
@@ -94,7 +88,7 @@ mod tests {
 
     fn as_seen(public_url: Option<&str>, host: &'static str) -> String {
         let reach = Reach {
-            public_url: public_url.map(|url| Url::parse(url).expect("a URL")),
+            public_url: public_url.map(|url| url.parse().expect("a URL")),
             trusted_proxies: Vec::new(),
         };
         base_url(&reach, &TestRequest::default().insert_header(("host", host)).to_http_request())
