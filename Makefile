@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test torture fuzz check fmt
+.PHONY: help run test torture fuzz bench check fmt
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ torture: ## kill servers, stop databases, race edits, at full length (half an ho
 fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	for target in sse headers key; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+bench: ## measure what a call costs (Linux; half an hour; or PART=json, …) and write docs/performance.md
+	benches/setup.sh
+	cargo bench --locked --bench gateway -- $(PART)
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

@@ -1,0 +1,165 @@
+//! What is measured, each as a process: the upstream itself, nginx before it, an actix that only says hello, Keyhouse.
+
+use super::process::{ANY_CORE, LOAD_CORE, Process, SERVER_CORE, free_address};
+use super::seed::Dataset;
+use anyhow::{Context, ensure};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Something that answers the load.
+pub struct Server {
+    pub name: String,
+    pub addresses: Vec<SocketAddr>,
+    /// Another address for streams, where one is needed.
+    pub stream_addresses: Vec<SocketAddr>,
+    /// Whose CPU time counts as its own,
+    pub processes: Vec<u32>,
+    /// and of whoever works for it.
+    pub others: Vec<u32>,
+    _processes: Vec<Process>,
+}
+
+impl Server {
+    fn new(name: &str, address: SocketAddr, process: Process) -> Self {
+        Self {
+            name: name.to_owned(),
+            addresses: vec![address],
+            stream_addresses: vec![address],
+            processes: vec![process.id()],
+            others: Vec::new(),
+            _processes: vec![process],
+        }
+    }
+
+    /// Straight to the upstream.
+    pub fn upstream() -> anyhow::Result<Self> {
+        Self::own("straight to the upstream", "upstream", LOAD_CORE)
+    }
+
+    /// The framework alone.
+    pub fn hello() -> anyhow::Result<Self> {
+        Self::own("actix \"hello\", no upstream", "hello", SERVER_CORE)
+    }
+
+    fn own(name: &str, role: &str, cores: &str) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let program = own_program()?;
+        let arguments = [role.to_owned(), address.to_string()];
+        let mut process = Process::start(cores, &program, &arguments, Stdio::inherit())?;
+        process.wait_for(address)?;
+        Ok(Self::new(name, address, process))
+    }
+
+    /// nginx with one worker, which keeps its connections to the upstream; no log, no limits, no keys.
+    pub fn nginx(upstream: &Self, folder: &Path) -> anyhow::Result<Self> {
+        let (address, stream_address) = (free_address()?, free_address()?);
+        fs::create_dir_all(folder)?;
+        let configuration = folder.join("nginx.conf");
+        fs::write(
+            &configuration,
+            nginx_configuration(folder, upstream.addresses[0], address, stream_address),
+        )?;
+        let arguments = ["-e", "stderr", "-p", text(folder)?, "-c", text(&configuration)?].map(String::from);
+        let mut process = Process::start(SERVER_CORE, &nginx_program()?, &arguments, Stdio::inherit())?;
+        process.wait_for(address)?;
+        let server = Self::new("nginx `proxy_pass`", address, process);
+        Ok(Self { stream_addresses: vec![stream_address], ..server })
+    }
+
+    /// Keyhouse over this data, with everything on.
+    pub fn keyhouse(data: &Dataset) -> anyhow::Result<Self> {
+        Self::keyhouses("Keyhouse", data, 1)
+    }
+
+    /// Several instances over one database.
+    pub fn keyhouses(name: &str, data: &Dataset, count: usize) -> anyhow::Result<Self> {
+        let mut started = Vec::new();
+        for _ in 0..count {
+            started.push(start_keyhouse(data)?);
+        }
+        let addresses: Vec<SocketAddr> = started.iter().map(|(address, _)| *address).collect();
+        Ok(Self {
+            name: name.to_owned(),
+            stream_addresses: addresses.clone(),
+            addresses,
+            processes: started.iter().map(|(_, process)| process.id()).collect(),
+            others: data.database_process.into_iter().collect(),
+            _processes: started.into_iter().map(|(_, process)| process).collect(),
+        })
+    }
+}
+
+/// Starts an instance and returns when it takes connections.
+pub fn start_keyhouse(data: &Dataset) -> anyhow::Result<(SocketAddr, Process)> {
+    let address = free_address()?;
+    let log = File::options().create(true).append(true).open(data.folder.join("log"))?;
+    let arguments = [
+        "serve",
+        "--listen",
+        &address.to_string(),
+        "--data-dir",
+        text(&data.folder)?,
+        "--database-url",
+        &data.url_argument(),
+    ]
+    .map(String::from);
+    // A database of its own takes the core that is free; two instances share theirs.
+    let cores = if data.database_process.is_some() { ANY_CORE } else { SERVER_CORE };
+    let mut process = Process::start(cores, &keyhouse_program(), &arguments, log.into())?;
+    let log = data.folder.join("log");
+    process.wait_for(address).with_context(|| format!("see {}", log.display()))?;
+    Ok((address, process))
+}
+
+/// The release build, or another one to compare with.
+pub fn keyhouse_program() -> String {
+    std::env::var("KEYHOUSE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_keyhouse").to_owned())
+}
+
+/// This program, which plays several parts.
+pub fn own_program() -> anyhow::Result<String> {
+    Ok(text(&std::env::current_exe()?)?.to_owned())
+}
+
+/// Where benches/setup.sh unpacks it, else the system's.
+pub fn nginx_program() -> anyhow::Result<String> {
+    let unpacked = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/nginx/usr/sbin/nginx");
+    let program = if unpacked.exists() { text(&unpacked)?.to_owned() } else { "nginx".to_owned() };
+    let runs = Command::new(&program).arg("-v").output().is_ok_and(|output| output.status.success());
+    ensure!(runs, "nginx is not here: run benches/setup.sh first");
+    Ok(program)
+}
+
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("a path that is UTF-8")
+}
+
+fn nginx_configuration(
+    folder: &Path,
+    upstream: SocketAddr,
+    address: SocketAddr,
+    stream_address: SocketAddr,
+) -> String {
+    let folder = folder.display();
+    let server = |address: SocketAddr, buffering: &str| {
+        format!(
+            "server {{ listen {address}; location / {{ proxy_pass http://upstream; proxy_http_version 1.1; \
+             proxy_set_header Connection \"\"; proxy_buffering {buffering}; }} }}"
+        )
+    };
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
+        .join(" ");
+    format!(
+        "daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {folder}/nginx.pid; error_log stderr crit;\n\
+         events {{ worker_connections 8192; }}\n\
+         http {{ access_log off; {temporary}\n\
+         keepalive_requests 1000000000; keepalive_timeout 600s;\n\
+         upstream upstream {{ server {upstream}; keepalive 512; keepalive_requests 1000000000; }}\n\
+         {}\n{} }}\n",
+        server(address, "on"),
+        server(stream_address, "off"),
+    )
+}
