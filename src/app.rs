@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
 use crate::password::Hasher;
 use crate::request_id;
+use crate::rollup::Rollup;
 use crate::store::Store;
 use crate::vault::Vault;
 use actix_htmx::HtmxMiddleware;
@@ -168,6 +169,8 @@ async fn readyz(store: web::Data<Store>) -> HttpResponse {
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
+    // Ends with this function.
+    let _rollup = Rollup::start(&house.store)?;
     // Made once: all workers count the same attempts.
     let throttle = web::Data::new(Throttle::default());
     let gateway = gateway::Shared::new(house.upstream_timeouts);

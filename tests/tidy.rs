@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("password", &["domain", "error"]),
     ("vault", &["domain", "error"]),
     ("store", &["clock", "domain", "error", "metrics"]),
+    ("rollup", &["error", "store"]),
     ("ledger", &["clock", "domain", "error", "metrics", "store"]),
 ];
 

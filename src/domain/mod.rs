@@ -1,6 +1,7 @@
 //! Pure rules: what a key, a credit, a price, an address is and what it allows.
 //! No I/O, no clock, no actix, no diesel, no askama; everything here is tested without a server.
 
+pub mod charge;
 pub mod credits;
 pub mod expiry;
 pub mod key;

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
 use crate::store::schema::{api_keys, charges, groups, models, users};
+use crate::store::usage_rollup;
 use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -143,8 +144,12 @@ fn read(
         rows.groups = revisions!(connection, groups, &group_ids);
         rows.models = revisions!(connection, models, &model_ids);
     }
-    // Read last: whoever waited for a lock is judged by the moment it was granted.
-    rows.now_ms = connection.now_ms()?;
+    // Read last: whoever waited for a lock is judged by the moment it was granted. Nothing is resolved at a moment that
+    // usage has been summed up to already.
+    rows.now_ms = match resolutions.is_empty() {
+        true => connection.now_ms()?,
+        false => usage_rollup::resolution_moment(connection)?,
+    };
     Ok(rows)
 }
 

@@ -16,7 +16,7 @@ pub mod state {
 }
 
 /// One metered call, as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = charges)]
 pub struct Charge {
     /// Row, and the request's id.
@@ -53,6 +53,8 @@ pub struct Charge {
     pub upstream_id: Option<i64>,
     /// HTTP status of the answer.
     pub status: Option<i64>,
+    /// From the hold to the first byte of the answer.
+    pub first_byte_ms: Option<i64>,
     /// When held.
     pub created_at_ms: i64,
     /// When settled or released.
@@ -69,6 +71,18 @@ pub struct Charge {
     pub characters: Option<i64>,
 }
 
+/// A charge, of this user or, without one, of whomever.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find(connection: &mut Connection, user_id: Option<i64>, id: i64) -> Result<Charge, Error> {
+    let mut charge = charges::table.find(id).select(Charge::as_select()).into_boxed();
+    if let Some(user_id) = user_id {
+        charge = charge.filter(charges::user_id.eq(user_id));
+    }
+    charge.first(connection).optional()?.ok_or(Error::NotFound)
+}
+
 /// The newest charges of a key of `user_id`, at most `limit`; a deleted key's too.
 ///
 /// # Errors
@@ -82,7 +96,7 @@ pub fn newest_of_key(
     Ok(charges::table
         .filter(charges::user_id.eq(user_id))
         .filter(charges::key_id.eq(key_id))
-        .order(charges::id.desc())
+        .order((charges::created_at_ms.desc(), charges::id.desc()))
         .limit(limit)
         .select(Charge::as_select())
         .load(connection)?)

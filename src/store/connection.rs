@@ -168,6 +168,22 @@ impl AnyConnection {
         done
     }
 
+    /// Runs `work`, which only reads, over one snapshot: all it asks is answered as of one moment, and no writer waits.
+    ///
+    /// # Errors
+    /// What `work` gives; or the engine's.
+    pub fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.batch_execute(match self {
+            // A deferred transaction reads one snapshot of the WAL.
+            Self::Sqlite(_) => "BEGIN DEFERRED",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        })?;
+        let done = work(self);
+        // A connection on which this fails is broken, and the pool drops it.
+        self.batch_execute("ROLLBACK")?;
+        done
+    }
+
     /// The engine's present moment where several machines share it, else this machine's.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Proves the laws over the stored data, in one consistent snapshot: what rows say against what charges and grants sum up to.
 
-use super::Connection;
+use super::{Connection, doctor_usage};
 use crate::domain::credits::Credits;
 use crate::error::Error;
 use diesel::connection::SimpleConnection;
@@ -16,9 +16,27 @@ pub struct Breach {
     /// What the row says.
     pub rule: &'static str,
     /// As stored.
-    pub stored: Credits,
+    pub stored: Figure,
     /// As the charges and grants have it.
-    pub proven: Credits,
+    pub proven: Figure,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Money.
+    Credits(Credits),
+    /// Of calls, tokens, milliseconds.
+    Count(i64),
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credits(credits) => credits.fmt(f),
+            Self::Count(count) => count.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for Breach {
@@ -150,9 +168,10 @@ fn examine_snapshot(connection: &mut Connection) -> Result<Diagnosis, Error> {
         diagnosis.breaches.extend(sums.into_iter().map(|sum| Breach {
             subject: sum.subject,
             rule,
-            stored: Credits::from_micros(sum.stored),
-            proven: Credits::from_micros(sum.proven),
+            stored: Figure::Credits(Credits::from_micros(sum.stored)),
+            proven: Figure::Credits(Credits::from_micros(sum.proven)),
         }));
     }
+    diagnosis.breaches.extend(doctor_usage::examine(connection)?);
     Ok(diagnosis)
 }

@@ -2,9 +2,11 @@
 //! and whatever belongs to a user is reached only with that user's id.
 
 pub mod audit;
+pub mod charge_list;
 pub mod charges;
 mod connection;
 pub mod doctor;
+mod doctor_usage;
 pub mod grants;
 pub mod groups;
 pub mod instances;
@@ -16,6 +18,8 @@ pub(crate) mod schema;
 pub mod sessions;
 pub mod sign_in_links;
 pub mod upstreams;
+pub mod usage;
+pub mod usage_rollup;
 pub mod users;
 
 pub use connection::{AnyConnection as Connection, DatabaseUrl, Store};
@@ -27,6 +31,22 @@ diesel::define_sql_function! {
     /// SQL's own `lower`: ASCII on SQLite, the database's locale on PostgreSQL.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
+
+/// Asks either engine a question of our own words: `ask!(connection, load, text, BigInt => id, …)`. Binds are `$1`, `$2`,
+/// …, and each must first stand in the text in that order, since SQLite counts them as they come.
+macro_rules! ask {
+    ($connection:expr, $load:ident, $text:expr $(, $type:ty => $value:expr)* $(,)?) => {
+        match $connection {
+            $crate::store::Connection::Sqlite(connection) => {
+                diesel::sql_query($text)$(.bind::<$type, _>($value))*.$load(connection)
+            }
+            $crate::store::Connection::Postgres(connection) => {
+                diesel::sql_query($text)$(.bind::<$type, _>($value))*.$load(connection)
+            }
+        }
+    };
+}
+use ask;
 
 /// Turns a unique index's refusal into one that belongs to a field.
 fn taken(error: Diesel, field: &'static str, message: &'static str) -> Error {

@@ -190,6 +190,51 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    usage_hourly (user_id, key_id, start_ms, model, outcome) {
+        user_id -> BigInt,
+        key_id -> BigInt,
+        start_ms -> BigInt,
+        model -> Text,
+        outcome -> Text,
+        requests -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        settled_micros -> BigInt,
+        duration_ms -> BigInt,
+        first_byte_ms -> BigInt,
+        first_bytes -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_daily (user_id, key_id, start_ms, model, outcome) {
+        user_id -> BigInt,
+        key_id -> BigInt,
+        start_ms -> BigInt,
+        model -> Text,
+        outcome -> Text,
+        requests -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        settled_micros -> BigInt,
+        duration_ms -> BigInt,
+        first_byte_ms -> BigInt,
+        first_bytes -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_progress (id) {
+        id -> BigInt,
+        rolled_ms -> BigInt,
+        closing_ms -> BigInt,
+        hourly_from_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(sign_in_links -> users (user_id));
 diesel::joinable!(api_keys -> users (user_id));
 diesel::joinable!(api_keys -> groups (group_id));

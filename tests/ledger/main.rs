@@ -4,6 +4,7 @@
 mod database;
 mod outages;
 mod queue;
+mod usage;
 
 use database::{Database, Engine, engines};
 use keyhouse::domain::credits::Credits;

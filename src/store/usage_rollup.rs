@@ -1,0 +1,257 @@
+//! Keeps `usage_hourly` and `usage_daily` behind the charges: what was resolved before a watermark is in them, exactly
+//! once; what was resolved since is not. Nothing here decides when; `crate::rollup` does.
+//!
+//! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
+//! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
+//! any more ([`resolution_moment`]), whatever the clocks say. SQLite has one writer at a time, so that all is said. On
+//! PostgreSQL there may be transactions under way that read the earlier value; they have their transaction ids by then
+//! (they hold row locks), so those are over when every id is that was given away until the closing was committed.
+
+use super::schema::usage_progress;
+use super::{Connection, ask};
+use crate::clock;
+use crate::domain::expiry::DAY_MS;
+use crate::error::Error;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+/// Milliseconds in an hour.
+pub const HOUR_MS: i64 = 60 * 60 * 1000;
+/// Hours are kept for this many days; beyond that there are days.
+const HOURLY_DAYS: i64 = 8;
+
+/// How far the rollups have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = usage_progress)]
+pub struct Progress {
+    /// Charges resolved before this are in the rollups.
+    pub rolled_ms: i64,
+    /// Nothing is resolved before this any more.
+    pub closing_ms: i64,
+    /// Hours before this are not kept.
+    pub hourly_from_ms: i64,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// How far they are.
+///
+/// # Errors
+/// The engine's.
+pub fn progress(connection: &mut Connection) -> Result<Progress, Error> {
+    Ok(usage_progress::table.find(1).select(Progress::as_select()).first(connection)?)
+}
+
+/// The moment for charges that are resolved in this transaction: now, and never before what is closed. Ask for it when
+/// the charges are locked.
+///
+/// # Errors
+/// The engine's.
+pub fn resolution_moment(connection: &mut Connection) -> Result<i64, Error> {
+    match connection {
+        Connection::Sqlite(connection) => {
+            let closing_ms: i64 =
+                usage_progress::table.find(1).select(usage_progress::closing_ms).first(connection)?;
+            Ok(clock::now_ms().max(closing_ms))
+        }
+        Connection::Postgres(connection) => Ok(ResolutionMoment.get_result(connection)?),
+    }
+}
+
+/// A query of its own, so that it stays prepared.
+#[derive(diesel::query_builder::QueryId)]
+struct ResolutionMoment;
+
+impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for ResolutionMoment {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+    ) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, \
+             (SELECT closing_ms FROM usage_progress WHERE id = 1))",
+        );
+        Ok(())
+    }
+}
+
+impl diesel::query_builder::Query for ResolutionMoment {
+    type SqlType = BigInt;
+}
+
+impl RunQueryDsl<PgConnection> for ResolutionMoment {}
+
+/// A moment before which nothing is resolved any more, once what is under way is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing {
+    before_ms: i64,
+    /// PostgreSQL's first transaction id that cannot have read an earlier `closing_ms`.
+    xid: Option<i64>,
+}
+
+/// Closes the present moment, if anything was resolved since the watermark.
+///
+/// # Errors
+/// The engine's.
+pub fn close(connection: &mut Connection) -> Result<Option<Closing>, Error> {
+    let Progress { rolled_ms, closing_ms, .. } = progress(connection)?;
+    if first_behind(connection, rolled_ms, i64::MAX, 0)?.is_none() {
+        return Ok(None);
+    }
+    let before_ms = connection.now_ms()?.max(closing_ms);
+    connection.write(|connection| {
+        diesel::update(usage_progress::table.find(1).filter(usage_progress::closing_ms.lt(before_ms)))
+            .set(usage_progress::closing_ms.eq(before_ms))
+            .execute(connection)?;
+        Ok(())
+    })?;
+    // Asked behind the commit.
+    let xid = snapshot_edge(connection, "xmax")?;
+    Ok(Some(Closing { before_ms, xid }))
+}
+
+/// Whether every transaction is over that could still resolve a charge before the closed moment.
+///
+/// # Errors
+/// The engine's.
+pub fn is_closed(connection: &mut Connection, closing: Closing) -> Result<bool, Error> {
+    let oldest = snapshot_edge(connection, "xmin")?;
+    Ok(closing.xid.is_none_or(|xid| oldest.is_some_and(|oldest| oldest >= xid)))
+}
+
+fn snapshot_edge(connection: &mut Connection, edge: &str) -> Result<Option<i64>, Error> {
+    let Connection::Postgres(connection) = connection else { return Ok(None) };
+    let query = format!("SELECT pg_snapshot_{edge}(pg_current_snapshot())::text::bigint AS number");
+    let found: Number = diesel::sql_query(query).get_result(connection)?;
+    Ok(Some(found.number))
+}
+
+/// Whether there is more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rolled {
+    /// Up to the closed moment.
+    All,
+    /// As many charges as were allowed.
+    Some,
+    /// Another instance is at it.
+    Elsewhere,
+}
+
+/// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges, in one
+/// transaction. Call it when [`is_closed`] says so.
+///
+/// # Errors
+/// The engine's.
+pub fn roll(connection: &mut Connection, closing: Closing, charges_max: i64) -> Result<Rolled, Error> {
+    let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
+    connection.write(|connection| {
+        let Some(progress) = locked_progress(connection)? else { return Ok(Rolled::Elsewhere) };
+        let from_ms = progress.rolled_ms;
+        let end_ms = first_behind(connection, from_ms, closing.before_ms, charges_max)?;
+        let until_ms = end_ms.map_or(closing.before_ms, |end_ms| end_ms.max(from_ms + 1));
+        if until_ms <= from_ms {
+            return Ok(Rolled::All);
+        }
+        let hourly_from_ms = progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS);
+        add(connection, "usage_hourly", HOUR_MS, (from_ms, until_ms), hourly_from_ms)?;
+        add(connection, "usage_daily", DAY_MS, (from_ms, until_ms), 0)?;
+        diesel::update(usage_progress::table.find(1))
+            .set((usage_progress::rolled_ms.eq(until_ms), usage_progress::hourly_from_ms.eq(hourly_from_ms)))
+            .execute(connection)?;
+        Ok(if end_ms.is_some() { Rolled::Some } else { Rolled::All })
+    })
+}
+
+fn locked_progress(connection: &mut Connection) -> Result<Option<Progress>, Error> {
+    match connection {
+        Connection::Sqlite(_) => Ok(Some(progress(connection)?)),
+        Connection::Postgres(connection) => Ok(usage_progress::table
+            .find(1)
+            .select(Progress::as_select())
+            .for_update()
+            .skip_locked()
+            .first(connection)
+            .optional()?),
+    }
+}
+
+/// When the charge was resolved that comes behind the `skipped` first ones of a span.
+fn first_behind(
+    connection: &mut Connection,
+    from_ms: i64,
+    until_ms: i64,
+    skipped: i64,
+) -> Result<Option<i64>, Error> {
+    use super::schema::charges::dsl::{charges, resolved_at_ms};
+    let found: Option<Option<i64>> = charges
+        .filter(resolved_at_ms.ge(from_ms))
+        .filter(resolved_at_ms.lt(until_ms))
+        .order(resolved_at_ms)
+        .offset(skipped)
+        .select(resolved_at_ms)
+        .first(connection)
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// What is summed up of charges, under the names of the columns; each cast, since PostgreSQL's sum is numeric.
+pub(super) const SUMS: [(&str, &str); 8] = [
+    ("requests", "count(*)"),
+    ("input_tokens", "CAST(sum(coalesce(c.input_tokens, 0)) AS BIGINT)"),
+    ("cached_input_tokens", "CAST(sum(coalesce(c.cached_input_tokens, 0)) AS BIGINT)"),
+    ("output_tokens", "CAST(sum(coalesce(c.output_tokens, 0)) AS BIGINT)"),
+    ("settled_micros", "CAST(sum(c.settled_micros) AS BIGINT)"),
+    ("duration_ms", "CAST(sum(c.resolved_at_ms - c.created_at_ms) AS BIGINT)"),
+    ("first_byte_ms", "CAST(sum(coalesce(c.first_byte_ms, 0)) AS BIGINT)"),
+    ("first_bytes", "count(c.first_byte_ms)"),
+];
+
+/// Adds the charges resolved in a span, and made at `made_from_ms` or later, to a table: for their keys, for their
+/// users, and for everybody.
+fn add(
+    connection: &mut Connection,
+    table: &str,
+    grain_ms: i64,
+    (from_ms, until_ms): (i64, i64),
+    made_from_ms: i64,
+) -> Result<(), Error> {
+    let columns = SUMS.map(|(column, _)| column).join(", ");
+    let sums = SUMS.map(|(_, sum)| sum).join(", ");
+    let added = SUMS.map(|(column, _)| format!("{column} = {table}.{column} + excluded.{column}")).join(", ");
+    let query = format!(
+        "INSERT INTO {table} (user_id, key_id, start_ms, model, outcome, {columns}) \
+         SELECT CASE WHEN level.n = 0 THEN 0 ELSE c.user_id END, CASE WHEN level.n = 2 THEN c.key_id ELSE 0 END, \
+         c.created_at_ms - c.created_at_ms % {grain_ms}, c.model, c.outcome, {sums} \
+         FROM charges c CROSS JOIN (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2) level \
+         WHERE c.resolved_at_ms >= $1 AND c.resolved_at_ms < $2 AND c.created_at_ms >= $3 GROUP BY 1, 2, 3, 4, 5 \
+         ON CONFLICT (user_id, key_id, start_ms, model, outcome) DO UPDATE SET {added}"
+    );
+    ask!(connection, execute, query,
+        BigInt => from_ms,
+        BigInt => until_ms,
+        BigInt => made_from_ms)?;
+    Ok(())
+}
+
+/// Deletes one hour that is no longer kept; whether there was one.
+///
+/// # Errors
+/// The engine's.
+pub fn prune(connection: &mut Connection) -> Result<bool, Error> {
+    use super::schema::usage_hourly::dsl::{start_ms, usage_hourly};
+    let hourly_from_ms = progress(connection)?.hourly_from_ms;
+    let oldest: Option<i64> = usage_hourly
+        .filter(start_ms.lt(hourly_from_ms))
+        .order(start_ms)
+        .select(start_ms)
+        .first(connection)
+        .optional()?;
+    if let Some(hour) = oldest {
+        diesel::delete(usage_hourly.filter(start_ms.eq(hour))).execute(connection)?;
+    }
+    Ok(oldest.is_some())
+}
