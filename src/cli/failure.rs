@@ -90,6 +90,10 @@ fn argument_of(field: &'static str) -> &'static str {
     match field {
         "name" => "NAME",
         "amount" => "CREDITS",
+        "group" => "NAME",
+        "group_id" => "--group",
+        "user" => "NAME",
+        "users" => "USER",
         "upstream" => "--upstream",
         "base_url" => "--base-url",
         other => other,

@@ -2,7 +2,7 @@
 
 use super::data::Context;
 use super::failure::Failure;
-use super::output::{Show, credits, moment, yes_no};
+use super::output::{Deleted, Show, credits, moment};
 use super::{group, user};
 use crate::clock;
 use crate::domain::Invalid;
@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::store::audit::Actor;
 use crate::store::groups::{self, Group};
 use crate::store::keys::{self, Key, NewKey};
-use crate::store::{Connection, key_list, users};
+use crate::store::users::User;
+use crate::store::{Connection, group_users, key_list, users};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -63,9 +64,9 @@ pub(super) struct Create {
     /// Most credits it may use [default: unlimited, bound by the account]
     #[arg(long, value_name = "C", value_parser = given, allow_hyphen_values = true)]
     credit_limit: Option<String>,
-    /// Pricing group, fixed for the key's life
-    #[arg(long, value_name = "G", default_value = groups::DEFAULT)]
-    group: String,
+    /// Pricing group, fixed for the key's life [default: default, or else the first that the user may choose]
+    #[arg(long, value_name = "G")]
+    group: Option<String>,
     /// A model it may use, or the beginning of names and one *; again for more [default: all]
     #[arg(long = "model", value_name = "M", value_parser = given)]
     models: Vec<String>,
@@ -176,21 +177,6 @@ impl Show for KeyView {
     }
 }
 
-#[derive(Serialize)]
-struct Deleted {
-    id: String,
-    name: String,
-    deleted: bool,
-}
-
-impl Show for Deleted {
-    const NONE: &'static str = "";
-
-    fn lines(&self) -> Vec<(&'static str, String)> {
-        vec![("Id", self.id.clone()), ("Name", self.name.clone()), ("Deleted", yes_no(self.deleted))]
-    }
-}
-
 /// Runs one of the subcommands.
 pub(super) fn run(command: KeyCommand, context: &Context) -> Result<(), Failure> {
     match command {
@@ -206,9 +192,7 @@ pub(super) fn run(command: KeyCommand, context: &Context) -> Result<(), Failure>
 fn create(options: &Create, context: &Context) -> Result<(), Failure> {
     let settings = settings(options)?;
     let user = context.with(|connection, _| Ok(user::find(connection, &options.user)))??;
-    let group = context
-        .with(|connection, _| groups::find_by_name(connection, options.group.trim()))
-        .map_err(group::unknown(&options.group))?;
+    let group = choose_group(options.group.as_deref(), &user, context)?;
     let vault = context.open_vault()?;
     let secret = KeySecret::generate();
     let ciphertext = vault.seal_key(user.id, &secret)?;
@@ -226,6 +210,22 @@ fn create(options: &Create, context: &Context) -> Result<(), Failure> {
         Ok(KeyView { secret: Some(secret.expose().to_owned()), ..view })
     })?;
     context.output.one(&view)
+}
+
+/// The named group, or the one that the form would offer first. Whether the user may choose it is for the store to say.
+fn choose_group(name: Option<&str>, user: &User, context: &Context) -> Result<Group, Failure> {
+    if let Some(name) = name {
+        return context
+            .with(|connection, _| groups::find_by_name(connection, name.trim()))
+            .map_err(group::unknown(name));
+    }
+    let choices = context.with(|connection, _| group_users::choices(connection, user.id))?;
+    group_users::default_choice(&choices).cloned().ok_or_else(|| {
+        let name = &user.name;
+        Failure::Failed(format!(
+            "There is no group that {name} may choose; let them with `keyhouse group allow GROUP {name}`."
+        ))
+    })
 }
 
 fn settings(options: &Create) -> Result<KeySettings, Failure> {
@@ -304,7 +304,7 @@ fn delete(id: i64, context: &Context) -> Result<(), Failure> {
             let user_id = keys::owner(connection, id)?;
             let (key, _) = keys::find(connection, user_id, id)?;
             keys::delete(connection, user_id, id, &Actor::cli(), now_ms)?;
-            Ok(Deleted { id: id.to_string(), name: key.name, deleted: true })
+            Ok(Deleted::of(id, key.name))
         })
         .map_err(unknown(id))?;
     context.output.one(&deleted)

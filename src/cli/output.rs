@@ -85,6 +85,32 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// That something is gone.
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    /// Row that was.
+    pub id: String,
+    /// What it was called.
+    pub name: String,
+    /// Always true: scripts look for it.
+    pub deleted: bool,
+}
+
+impl Deleted {
+    /// The row of this id and name.
+    pub fn of(id: i64, name: String) -> Self {
+        Self { id: id.to_string(), name, deleted: true }
+    }
+}
+
+impl Show for Deleted {
+    const NONE: &'static str = "";
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        vec![("Id", self.id.clone()), ("Name", self.name.clone()), ("Deleted", yes_no(self.deleted))]
+    }
+}
+
 /// Credits as every contract has them: `1.250000`.
 pub(super) fn credits(micros: i64) -> String {
     Credits::from_micros(micros).to_string()

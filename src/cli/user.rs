@@ -2,23 +2,25 @@
 
 use super::data::Context;
 use super::failure::Failure;
-use super::output::{Show, credits, moment, yes_no};
+use super::output::{Deleted, Show, credits, moment, yes_no};
 use super::sign_in_link::{self, LinkOptions, LinkView, SignInLink};
 use super::stdin;
 use crate::domain::credits::Credits;
 use crate::domain::user::{NewPassword, UserName};
 use crate::domain::{Invalid, parse_label};
+use crate::error::Error;
 use crate::password;
 use crate::store::audit::Actor;
 use crate::store::users::{self, NewUser, User};
 use crate::store::{Connection, grants};
-use clap::{Args, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Subcommand};
 use serde::Serialize;
 use std::io::IsTerminal;
 
 const NOTE_CHARS_MAX: usize = 200;
 
-/// Make, list and switch users; give and take credits
+/// Make, list, switch and delete users; give and take credits
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  keyhouse user grant ada 25 --note \"March\"")]
 pub(super) enum UserCommand {
@@ -33,6 +35,10 @@ pub(super) enum UserCommand {
     /// Undo disable
     #[command(after_help = "Example:\n  keyhouse user enable ada")]
     Enable(Named),
+    SetAdmin(SetAdmin),
+    /// Delete a user: keys and sessions are gone at once, charges and grants stay, the name is free again
+    #[command(after_help = "Example:\n  keyhouse user delete ada")]
+    Delete(Named),
     SetPassword(SetPassword),
     SignInLink(SignInLink),
 }
@@ -83,6 +89,18 @@ pub(super) struct Named {
     /// Login name
     #[arg(value_parser = UserName::parse)]
     name: UserName,
+}
+
+/// Make a user an admin, or no longer one
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keyhouse user set-admin ada yes\n  keyhouse user set-admin ada no")]
+pub(super) struct SetAdmin {
+    /// Login name
+    #[arg(value_parser = UserName::parse)]
+    name: UserName,
+    /// Whether they shall be one
+    #[arg(value_name = "YES|NO", value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    admin: bool,
 }
 
 /// Set a user's password and end their sessions
@@ -171,6 +189,10 @@ pub(super) fn run(command: UserCommand, context: &Context) -> Result<(), Failure
         UserCommand::Grant(options) => grant(&options, context),
         UserCommand::Disable(Named { name }) => set_enabled(&name, false, context),
         UserCommand::Enable(Named { name }) => set_enabled(&name, true, context),
+        UserCommand::SetAdmin(SetAdmin { name, admin }) => act(&name, context, |connection, id, now_ms| {
+            users::set_admin(connection, id, admin, &Actor::cli(), now_ms)
+        }),
+        UserCommand::Delete(Named { name }) => delete(&name, context),
         UserCommand::SetPassword(options) => set_password(&options, context),
         UserCommand::SignInLink(options) => sign_in_link::run(&options, context),
     }
@@ -210,14 +232,36 @@ fn grant(options: &Grant, context: &Context) -> Result<(), Failure> {
 }
 
 fn set_enabled(name: &UserName, enabled: bool, context: &Context) -> Result<(), Failure> {
+    act(name, context, |connection, id, now_ms| {
+        users::set_enabled(connection, id, enabled, &Actor::cli(), now_ms)
+    })
+}
+
+/// Does something to a user, and shows them as they are then.
+fn act(
+    name: &UserName,
+    context: &Context,
+    act: impl FnOnce(&mut Connection, i64, i64) -> Result<(), Error>,
+) -> Result<(), Failure> {
     let user = context
         .with(|connection, now_ms| {
             let user = users::find_by_name(connection, name.as_str())?;
-            users::set_enabled(connection, user.id, enabled, &Actor::cli(), now_ms)?;
+            act(connection, user.id, now_ms)?;
             users::find(connection, user.id)
         })
         .map_err(unknown(name))?;
     context.output.one(&UserView::from(user))
+}
+
+fn delete(name: &UserName, context: &Context) -> Result<(), Failure> {
+    let user = context
+        .with(|connection, now_ms| {
+            let user = users::find_by_name(connection, name.as_str())?;
+            users::delete(connection, user.id, &Actor::cli(), now_ms)?;
+            Ok(user)
+        })
+        .map_err(unknown(name))?;
+    context.output.one(&Deleted::of(user.id, user.name))
 }
 
 fn set_password(options: &SetPassword, context: &Context) -> Result<(), Failure> {
@@ -247,6 +291,6 @@ pub(super) fn find(connection: &mut Connection, name: &UserName) -> Result<User,
     users::find_by_name(connection, name.as_str()).map_err(unknown(name))
 }
 
-fn unknown(name: &UserName) -> impl FnOnce(crate::error::Error) -> Failure {
+fn unknown(name: &UserName) -> impl FnOnce(Error) -> Failure {
     Failure::not_found(move || format!("There is no user {}; `keyhouse user list` shows all.", name.as_str()))
 }

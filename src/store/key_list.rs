@@ -5,6 +5,7 @@ use super::Connection;
 use super::groups::Group;
 use super::keys::Key;
 use super::lower;
+use super::paging::{self, Cursor, Page, Place, anywhere};
 use super::schema::{api_keys, groups};
 use crate::domain::key::Status;
 use crate::error::Error;
@@ -30,15 +31,6 @@ pub enum Sort {
     Group,
 }
 
-/// A place in an ordered list: the value of the order's column, and the id that breaks ties.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// Of a number column in digits, else the text.
-    pub value: String,
-    /// Key.
-    pub id: i64,
-}
-
 /// What part of the list is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct KeyQuery {
@@ -50,27 +42,11 @@ pub struct KeyQuery {
     pub sort: Sort,
     /// Downwards.
     pub descending: bool,
-    /// Begin behind this place …
-    pub after: Option<Cursor>,
-    /// … or end before this one.
-    pub before: Option<Cursor>,
+    /// Which page.
+    pub place: Place,
     /// Rows a page.
     pub limit: usize,
 }
-
-/// One page.
-#[derive(Debug, Clone, Default)]
-pub struct KeyPage {
-    /// In the asked order.
-    pub rows: Vec<(Key, Group)>,
-    /// Where the previous page ends, if there is one.
-    pub previous: Option<Cursor>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<Cursor>,
-}
-
-const FIRST_BATCH: i64 = 200;
-const BATCH_MAX: i64 = 5_000;
 
 /// One page of the keys of `user_id`.
 ///
@@ -81,46 +57,47 @@ pub fn page(
     user_id: i64,
     query: &KeyQuery,
     now_ms: i64,
-) -> Result<KeyPage, Error> {
-    let backwards = query.before.is_some();
-    let descending = query.descending != backwards;
-    let start = query.before.clone().or_else(|| query.after.clone());
-    // One row more than the page tells whether there is a further page.
-    let wanted = query.limit + 1;
-    let mut rows: Vec<(Key, Group)> = Vec::new();
-    let mut place = start.clone();
-    // Only what is sifted here, row by row, needs more rows than it shows.
-    let sifted = query.status.is_some() || !query.search.is_ascii();
-    let needle = query.search.to_lowercase();
-    let matches = |key: &Key| {
-        query.status.is_none_or(|status| key.standing().status(now_ms) == status)
-            && (query.search.is_ascii() || key.name.to_lowercase().contains(&needle))
-    };
-    let exactly = i64::try_from(wanted).unwrap_or(BATCH_MAX);
-    let mut batch_size = if sifted { FIRST_BATCH.max(exactly) } else { exactly };
-    while rows.len() < wanted {
-        let batch = batch(connection, user_id, query, descending, place.as_ref(), batch_size)?;
-        let exhausted = i64::try_from(batch.len()).unwrap_or(i64::MAX) < batch_size;
-        place = batch.last().map(|row| cursor(query.sort, row));
-        rows.extend(batch.into_iter().filter(|(key, _)| matches(key)).take(wanted - rows.len()));
-        if exhausted {
-            break;
-        }
-        batch_size = (batch_size * 5).min(BATCH_MAX);
+) -> Result<Page<(Key, Group)>, Error> {
+    let descending = query.descending != query.place.is_backwards();
+    let sieve = Sieve::new(&query.search, query.status, now_ms);
+    let keeps = |(key, _): &(Key, Group)| sieve.keeps(key);
+    paging::read(
+        &query.place,
+        query.limit,
+        |row| cursor(query.sort, row),
+        sieve.is_needed().then_some(&keeps),
+        |place, limit| batch(connection, user_id, query, descending, place, limit),
+    )
+}
+
+/// What the engine cannot decide: the status, which is the domain's to say, and text beyond ASCII, whose case SQLite
+/// does not know.
+pub(super) struct Sieve<'a> {
+    needle: Option<String>,
+    status: Option<Status>,
+    now_ms: i64,
+    search: &'a str,
+}
+
+impl<'a> Sieve<'a> {
+    pub fn new(search: &'a str, status: Option<Status>, now_ms: i64) -> Self {
+        let needle = (!search.is_ascii()).then(|| search.to_lowercase());
+        Self { needle, status, now_ms, search }
     }
-    let more = rows.len() > query.limit;
-    rows.truncate(query.limit);
-    if backwards {
-        rows.reverse();
+
+    /// The search as a `LIKE` pattern, if the engine can do it.
+    pub fn pattern(&self) -> Option<String> {
+        (self.needle.is_none() && !self.search.is_empty()).then(|| anywhere(self.search))
     }
-    let first = rows.first().map(|row| cursor(query.sort, row));
-    let last = rows.last().map(|row| cursor(query.sort, row));
-    let (previous, next) = if backwards {
-        (first.filter(|_| more), last)
-    } else {
-        (first.filter(|_| start.is_some()), last.filter(|_| more))
-    };
-    Ok(KeyPage { rows, previous, next })
+
+    pub fn is_needed(&self) -> bool {
+        self.needle.is_some() || self.status.is_some()
+    }
+
+    pub fn keeps(&self, key: &Key) -> bool {
+        self.status.is_none_or(|status| key.standing().status(self.now_ms) == status)
+            && self.needle.as_ref().is_none_or(|needle| key.name.to_lowercase().contains(needle))
+    }
 }
 
 /// Every key, or every key of one user, by id: a page of `limit` behind `after_id`.
@@ -173,9 +150,7 @@ fn batch(
         .limit(limit)
         .select((Key::as_select(), Group::as_select()))
         .into_boxed();
-    // SQLite folds only ASCII: other searches are sifted by the caller.
-    if !query.search.is_empty() && query.search.is_ascii() {
-        let pattern = format!("%{}%", escape_like(&query.search));
+    if let Some(pattern) = Sieve::new(&query.search, None, 0).pattern() {
         rows = rows.filter(lower(api_keys::name).like(lower(pattern.into_sql::<Text>())).escape('\\'));
     }
     // One arm a column: the expression, and the cursor's value in its type.
@@ -204,7 +179,7 @@ fn batch(
             }
         }};
     }
-    let number = |place: &Cursor| place.value.parse::<i64>().unwrap_or(0);
+    let number = Cursor::number;
     let folded = |place: &Cursor| lower(place.value.clone().into_sql::<Text>());
     let rows = match query.sort {
         Sort::Created => {
@@ -224,8 +199,4 @@ fn batch(
         Sort::LastUsed => ordered!(sql::<BigInt>("coalesce(last_used_at_ms, 0)"), number),
     };
     Ok(rows.load(connection)?)
-}
-
-fn escape_like(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

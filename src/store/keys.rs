@@ -3,9 +3,9 @@
 
 use super::Connection;
 use super::audit::{self, Actor};
-use super::found;
 use super::groups::Group;
-use super::schema::{api_keys, groups, users};
+use super::schema::{api_keys, groups, users as users_table};
+use super::{found, group_users, users};
 use crate::domain::key::{KeySettings, Standing};
 use crate::domain::models::ModelRestrictions;
 use crate::domain::network::IpAllowlist;
@@ -92,7 +92,8 @@ pub struct NewKey<'a> {
 /// Makes a key and gives its id.
 ///
 /// # Errors
-/// The engine's.
+/// [`Error::NotFound`] when its owner is gone; [`Error::Invalid`] under `group_id` when the owner may not choose the
+/// group.
 pub fn create(
     connection: &mut Connection,
     new: &NewKey<'_>,
@@ -100,6 +101,8 @@ pub fn create(
     now_ms: i64,
 ) -> Result<i64, Error> {
     connection.write(|connection| {
+        users::stays(connection, new.user_id)?;
+        group_users::check_choice(connection, new.user_id, new.group_id)?;
         let id = diesel::insert_into(api_keys::table)
             .values((
                 (
@@ -305,7 +308,7 @@ pub struct KeySnapshot {
 
 /// Of the owner: what bounds a key.
 #[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = users)]
+#[diesel(table_name = users_table)]
 pub struct Owner {
     /// Row.
     pub id: i64,
@@ -326,7 +329,7 @@ pub struct Owner {
 pub fn find_by_digest(connection: &mut Connection, digest: &KeyDigest) -> Result<Option<KeySnapshot>, Error> {
     Ok(api_keys::table
         .inner_join(groups::table)
-        .inner_join(users::table)
+        .inner_join(users_table::table)
         .filter(api_keys::digest.eq(&digest.0[..]))
         .select((Key::as_select(), Group::as_select(), Owner::as_select()))
         .first(connection)

@@ -1,18 +1,23 @@
 //! Every SQL statement, a file per table. One public function is one query or one transaction,
 //! and whatever belongs to a user is reached only with that user's id.
 
+mod admins;
+pub mod all_keys;
 pub mod audit;
+pub mod audit_list;
 pub mod charge_list;
 pub mod charges;
 mod connection;
 pub mod doctor;
 mod doctor_usage;
 pub mod grants;
+pub mod group_users;
 pub mod groups;
 pub mod instances;
 pub mod key_list;
 pub mod keys;
 pub mod models;
+pub mod paging;
 pub mod responses;
 pub(crate) mod schema;
 pub mod sessions;
@@ -20,6 +25,7 @@ pub mod sign_in_links;
 pub mod upstreams;
 pub mod usage;
 pub mod usage_rollup;
+pub mod user_list;
 pub mod users;
 
 pub use connection::{AnyConnection as Connection, DatabaseUrl, Store};

@@ -11,6 +11,7 @@ diesel::table! {
         held_micros -> BigInt,
         revision -> BigInt,
         created_at_ms -> BigInt,
+        deleted_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -40,6 +41,15 @@ diesel::table! {
         multiplier_micros -> BigInt,
         revision -> BigInt,
         created_at_ms -> BigInt,
+        hidden -> Bool,
+        restricted -> Bool,
+    }
+}
+
+diesel::table! {
+    group_users (group_id, user_id) {
+        group_id -> BigInt,
+        user_id -> BigInt,
     }
 }
 
@@ -242,11 +252,14 @@ diesel::joinable!(prices -> models (model_id));
 diesel::joinable!(model_routes -> models (model_id));
 diesel::joinable!(model_routes -> upstreams (upstream_id));
 diesel::joinable!(grants -> users (user_id));
+diesel::joinable!(group_users -> users (user_id));
+diesel::joinable!(group_users -> groups (group_id));
 diesel::allow_tables_to_appear_in_same_query!(
     users,
     sessions,
     sign_in_links,
     groups,
+    group_users,
     api_keys,
     models,
     prices,

@@ -10,7 +10,7 @@ use crate::error::Error;
 use diesel::prelude::*;
 
 /// Makes a link for a user; the one before stops to work. Gives the moment until which it may be used.
-/// The password the user has, if any, works until then: see [`super::users::clear_password`].
+/// The password the user has, if any, works until then: see [`super::users::reset_password`].
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such user.
@@ -21,22 +21,45 @@ pub fn create(
     actor: &Actor,
     now_ms: i64,
 ) -> Result<i64, Error> {
+    connection.write(|connection| add(connection, user_id, digest, actor, now_ms))
+}
+
+/// As [`create`], inside a transaction.
+pub(super) fn add(
+    connection: &mut Connection,
+    user_id: i64,
+    digest: &LinkDigest,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<i64, Error> {
     let expires_at_ms = now_ms.saturating_add(LIFETIME_MS);
-    connection.write(|connection| {
-        // Changes nothing but locks the row: of two who make a link at once, the later one's works.
-        found(diesel::update(users::table.find(user_id)).set(users::id.eq(user_id)).execute(connection)?)?;
-        diesel::delete(sign_in_links::table.find(user_id)).execute(connection)?;
-        diesel::insert_into(sign_in_links::table)
-            .values((
-                sign_in_links::user_id.eq(user_id),
-                sign_in_links::digest.eq(&digest.0[..]),
-                sign_in_links::created_at_ms.eq(now_ms),
-                sign_in_links::expires_at_ms.eq(expires_at_ms),
-            ))
-            .execute(connection)?;
-        audit::record(connection, actor, "user.sign_in_link", &format!("user {user_id}"), now_ms)?;
-        Ok(expires_at_ms)
-    })
+    // Changes nothing but locks the row: of two who make a link at once, the later one's works.
+    let present = users::table.find(user_id).filter(users::deleted_at_ms.is_null());
+    found(diesel::update(present).set(users::id.eq(user_id)).execute(connection)?)?;
+    diesel::delete(sign_in_links::table.find(user_id)).execute(connection)?;
+    diesel::insert_into(sign_in_links::table)
+        .values((
+            sign_in_links::user_id.eq(user_id),
+            sign_in_links::digest.eq(&digest.0[..]),
+            sign_in_links::created_at_ms.eq(now_ms),
+            sign_in_links::expires_at_ms.eq(expires_at_ms),
+        ))
+        .execute(connection)?;
+    audit::record(connection, actor, "user.sign_in_link", &format!("user {user_id}"), now_ms)?;
+    Ok(expires_at_ms)
+}
+
+/// Until when the link of a user may be used, if there is one.
+///
+/// # Errors
+/// The engine's.
+pub fn expiry(connection: &mut Connection, user_id: i64, now_ms: i64) -> Result<Option<i64>, Error> {
+    Ok(sign_in_links::table
+        .find(user_id)
+        .filter(sign_in_links::expires_at_ms.gt(now_ms))
+        .select(sign_in_links::expires_at_ms)
+        .first(connection)
+        .optional()?)
 }
 
 /// The user whose link it is, without using it up.

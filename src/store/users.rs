@@ -2,14 +2,17 @@
 
 use super::Connection;
 use super::audit::{self, Actor};
-use super::schema::{sessions, users};
-use super::{found, taken};
+use super::schema::{api_keys, group_users, responses, sessions, users};
+use super::{admins, found, grants, schema, sign_in_links, taken};
+use crate::domain::credits::Credits;
+use crate::domain::sign_in_link::LinkDigest;
 use crate::domain::user::UserName;
 use crate::error::Error;
+use diesel::dsl::exists;
 use diesel::prelude::*;
 
 /// Stands in the column of who has none.
-const NO_PASSWORD: &str = "";
+pub(super) const NO_PASSWORD: &str = "";
 
 /// A user without the password hash.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -49,6 +52,28 @@ pub struct NewUser {
 /// [`Error::Invalid`] under `name` when the name is taken.
 pub fn create(connection: &mut Connection, new: &NewUser, actor: &Actor, now_ms: i64) -> Result<i64, Error> {
     connection.write(|connection| insert(connection, new, actor, now_ms))
+}
+
+/// Makes a user whose account begins with some credits, and the link by which they set their password. Gives the id, and
+/// the moment until which the link works.
+///
+/// # Errors
+/// As [`create`]; [`Error::Invalid`] under `amount`.
+pub fn create_with_link(
+    connection: &mut Connection,
+    new: &NewUser,
+    credits: Credits,
+    link: &LinkDigest,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(i64, i64), Error> {
+    connection.write(|connection| {
+        let id = insert(connection, new, actor, now_ms)?;
+        if credits != Credits::ZERO {
+            grants::add(connection, id, credits, "To begin with", actor, now_ms)?;
+        }
+        Ok((id, sign_in_links::add(connection, id, link, actor, now_ms)?))
+    })
 }
 
 /// Makes the very first user; `None` when there is one already, however many try at once.
@@ -92,15 +117,30 @@ fn insert(connection: &mut Connection, new: &NewUser, actor: &Actor, now_ms: i64
 /// # Errors
 /// The engine's.
 pub fn any(connection: &mut Connection) -> Result<bool, Error> {
-    Ok(diesel::select(diesel::dsl::exists(users::table.select(users::id))).get_result(connection)?)
+    Ok(diesel::select(exists(users::table.filter(users::deleted_at_ms.is_null()))).get_result(connection)?)
 }
 
-/// The user of an id.
+/// The user of an id; a deleted one is not found.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn find(connection: &mut Connection, id: i64) -> Result<User, Error> {
-    Ok(users::table.find(id).select(User::as_select()).first(connection)?)
+    Ok(users::table
+        .find(id)
+        .filter(users::deleted_at_ms.is_null())
+        .select(User::as_select())
+        .first(connection)?)
+}
+
+/// Makes sure that the user is not deleted before this transaction has ended.
+pub(super) fn stays(connection: &mut Connection, id: i64) -> Result<(), Error> {
+    let user = users::table.find(id).filter(users::deleted_at_ms.is_null()).select(users::id);
+    let _: i64 = match connection {
+        Connection::Sqlite(connection) => user.first(connection)?,
+        // It waits for a deletion, which changes the name, and for nothing else that may happen to the row.
+        Connection::Postgres(connection) => user.for_key_share().first(connection)?,
+    };
+    Ok(())
 }
 
 /// The user of a name.
@@ -108,7 +148,11 @@ pub fn find(connection: &mut Connection, id: i64) -> Result<User, Error> {
 /// # Errors
 /// [`Error::NotFound`].
 pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<User, Error> {
-    Ok(users::table.filter(users::name.eq(name)).select(User::as_select()).first(connection)?)
+    Ok(users::table
+        .filter(users::name.eq(name))
+        .filter(users::deleted_at_ms.is_null())
+        .select(User::as_select())
+        .first(connection)?)
 }
 
 /// The user of a name with the password hash, if they have one, to check a sign-in.
@@ -118,6 +162,7 @@ pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<User, Err
 pub fn find_for_sign_in(connection: &mut Connection, name: &str) -> Result<(User, Option<String>), Error> {
     let (user, hash): (User, String) = users::table
         .filter(users::name.eq(name))
+        .filter(users::deleted_at_ms.is_null())
         .select((User::as_select(), users::password_hash))
         .first(connection)?;
     Ok((user, Some(hash).filter(|hash| hash != NO_PASSWORD)))
@@ -128,13 +173,17 @@ pub fn find_for_sign_in(connection: &mut Connection, name: &str) -> Result<(User
 /// # Errors
 /// The engine's.
 pub fn list(connection: &mut Connection) -> Result<Vec<User>, Error> {
-    Ok(users::table.order(users::name).select(User::as_select()).load(connection)?)
+    Ok(users::table
+        .filter(users::deleted_at_ms.is_null())
+        .order(users::name)
+        .select(User::as_select())
+        .load(connection)?)
 }
 
 /// Switches a user on or off. Off ends their sessions; their keys stop because every hold reads this row.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// [`Error::NotFound`]; [`Error::Invalid`] under `user` for the last admin who can sign in.
 pub fn set_enabled(
     connection: &mut Connection,
     id: i64,
@@ -143,7 +192,10 @@ pub fn set_enabled(
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
-        let rows = diesel::update(users::table.find(id))
+        if !enabled {
+            admins::leave_one(connection, id)?;
+        }
+        let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
             .set((users::enabled.eq(enabled), users::revision.eq(users::revision + 1)))
             .execute(connection)?;
         found(rows)?;
@@ -173,14 +225,23 @@ pub fn set_password(
     })
 }
 
-/// Takes a user's password away and ends their sessions: they come in again by a sign-in link alone.
+/// Takes a user's password away, ends their sessions, and makes the link by which alone they come in again. Gives the
+/// moment until which it works.
 ///
 /// # Errors
-/// [`Error::NotFound`].
-pub fn clear_password(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) -> Result<(), Error> {
+/// [`Error::NotFound`]; [`Error::Invalid`] under `user` for the last admin who can sign in.
+pub fn reset_password(
+    connection: &mut Connection,
+    id: i64,
+    link: &LinkDigest,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<i64, Error> {
     connection.write(|connection| {
+        admins::leave_one(connection, id)?;
         replace_password(connection, id, NO_PASSWORD, None)?;
-        audit::record(connection, actor, "user.clear_password", &format!("user {id}"), now_ms)
+        audit::record(connection, actor, "user.reset_password", &format!("user {id}"), now_ms)?;
+        sign_in_links::add(connection, id, link, actor, now_ms)
     })
 }
 
@@ -191,7 +252,7 @@ pub(super) fn replace_password(
     password_hash: &str,
     keep_session: Option<&[u8]>,
 ) -> Result<(), Error> {
-    let rows = diesel::update(users::table.find(id))
+    let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
         .set(users::password_hash.eq(password_hash))
         .execute(connection)?;
     found(rows)?;
@@ -202,4 +263,59 @@ pub(super) fn replace_password(
     )
     .execute(connection)?;
     Ok(())
+}
+
+/// Makes a user an admin, or no longer one.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Invalid`] under `user` for the last admin who can sign in.
+pub fn set_admin(
+    connection: &mut Connection,
+    id: i64,
+    is_admin: bool,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    connection.write(|connection| {
+        if !is_admin {
+            admins::leave_one(connection, id)?;
+        }
+        let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
+            .set(users::is_admin.eq(is_admin))
+            .execute(connection)?;
+        found(rows)?;
+        let action = if is_admin { "user.make_admin" } else { "user.unmake_admin" };
+        audit::record(connection, actor, action, &format!("user {id}"), now_ms)
+    })
+}
+
+/// Deletes a user: sessions and keys are gone at once, the name is free again. The row stays without a login, because
+/// charges and grants refer to it; what open calls hold settles on it as usual.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Invalid`] under `user` for the last admin who can sign in.
+pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) -> Result<(), Error> {
+    connection.write(|connection| {
+        admins::leave_one(connection, id)?;
+        let name = find(connection, id)?.name;
+        let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
+            .set((
+                // No login can be called so.
+                users::name.eq(format!("{name}#{id}")),
+                users::password_hash.eq(NO_PASSWORD),
+                users::is_admin.eq(false),
+                users::enabled.eq(false),
+                users::revision.eq(users::revision + 1),
+                users::deleted_at_ms.eq(now_ms),
+            ))
+            .execute(connection)?;
+        found(rows)?;
+        // Behind the update: a key that was being made meanwhile is there by now.
+        diesel::delete(api_keys::table.filter(api_keys::user_id.eq(id))).execute(connection)?;
+        diesel::delete(sessions::table.filter(sessions::user_id.eq(id))).execute(connection)?;
+        diesel::delete(schema::sign_in_links::table.find(id)).execute(connection)?;
+        diesel::delete(group_users::table.filter(group_users::user_id.eq(id))).execute(connection)?;
+        diesel::delete(responses::table.filter(responses::user_id.eq(id))).execute(connection)?;
+        audit::record(connection, actor, "user.delete", &format!("user {id} {name}"), now_ms)
+    })
 }

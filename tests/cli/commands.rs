@@ -21,12 +21,13 @@ fn users_are_made_granted_credits_and_switched() {
         assert_eq!((&taken["balance"], &taken["held"]), (&json!("20.500000"), &json!("0.000000")));
         assert_eq!(operator.run(&["user", "grant", "ada", "-20.500001"]).status, 1);
 
+        operator.json_with(&["user", "create", "root", "--admin", "--password-stdin"], PASSWORD);
         assert_eq!(operator.json(&["user", "disable", "ada"])["enabled"], false);
         assert_eq!(operator.json(&["user", "enable", "ada"])["enabled"], true);
         let changed = operator
             .run_with(&["user", "set-password", "ada", "--password-stdin"], "other words entirely mine\n");
         assert_eq!(changed.status, 0, "{changed:?}");
-        assert_eq!(operator.json(&["user", "list"]).as_array().map(Vec::len), Some(1));
+        assert_eq!(operator.json(&["user", "list"]).as_array().map(Vec::len), Some(2));
     }
 }
 

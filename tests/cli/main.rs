@@ -6,6 +6,7 @@ mod config;
 #[path = "../support/database.rs"]
 mod database;
 mod encryption;
+mod people;
 mod refusals;
 mod servers;
 #[path = "../support/upstream.rs"]

@@ -117,7 +117,9 @@ fn who_has_no_password_cannot_sign_in_with_any() {
         }
         let bob = house.user("bob");
         let id = house.with(|c| users::find_by_name(c, "bob")).id;
-        house.with(|c| users::clear_password(c, id, &Actor::cli(), now_ms()));
+        house.with(|c| {
+            users::reset_password(c, id, &SignInToken::generate().digest(), &Actor::cli(), now_ms())
+        });
         assert!(!bob.is_signed_in());
         assert_eq!(house.anon().sign_in("bob", PASSWORD).status, StatusCode::UNPROCESSABLE_ENTITY);
     }

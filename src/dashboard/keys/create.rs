@@ -63,7 +63,8 @@ pub async fn new(
     signed_in: SignedIn,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let choices = store.run(Choices::load).await?;
+    let user_id = signed_in.user.id;
+    let choices = store.run(move |connection| Choices::load(connection, user_id)).await?;
     let typed = Typed::blank(&choices.groups);
     let form = CreateForm::new(&signed_in, &choices, typed, FieldErrors::default());
     Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, TITLE, &form))
@@ -152,7 +153,7 @@ struct Work {
 
 impl Work {
     fn run(self, connection: &mut Connection) -> Result<Outcome, Error> {
-        let choices = Choices::load(connection)?;
+        let choices = Choices::load(connection, self.user_id)?;
         let (settings, group_id) = match self.parse(&choices) {
             Ok(parsed) => parsed,
             Err(errors) => return Ok(Outcome::Refused(choices, errors)),
@@ -161,7 +162,12 @@ impl Work {
         let secret = KeySecret::generate();
         let ciphertext = self.vault.seal_key(user_id, &secret)?;
         let new = NewKey { user_id, group_id, settings: &settings, secret: &secret, ciphertext: &ciphertext };
-        let id = keys::create(connection, &new, &self.actor, now_ms())?;
+        let id = match keys::create(connection, &new, &self.actor, now_ms()) {
+            Ok(id) => id,
+            // The group was taken from the offer since it was loaded.
+            Err(Error::Invalid(errors)) => return Ok(Outcome::Refused(choices, errors)),
+            Err(error) => return Err(error),
+        };
         Ok(Outcome::Made(Box::new(Made {
             secret,
             row: load_row(connection, user_id, id)?,

@@ -167,7 +167,9 @@ pub async fn edit(
 ) -> Result<HttpResponse, PageError> {
     let (id, user_id) = (id.into_inner(), signed_in.user.id);
     let (found, choices) = store
-        .run(move |connection| Ok((keys::find(connection, user_id, id)?, Choices::load(connection)?)))
+        .run(move |connection| {
+            Ok((keys::find(connection, user_id, id)?, Choices::load(connection, user_id)?))
+        })
         .await?;
     let typed = Typed::of(&found.0, &choices.models)?;
     let form = EditForm::new(&Editor::of(&signed_in), &found, &choices, typed, FieldErrors::default())?;
@@ -212,7 +214,7 @@ fn store_changes(
     let (user_id, now_ms) = (editor.user.id, now_ms());
     let found = keys::find(connection, user_id, id)?;
     let form = |connection: &mut Connection, found: &(Key, Group), typed, errors| {
-        EditForm::new(editor, found, &Choices::load(connection)?, typed, errors).map(Box::new)
+        EditForm::new(editor, found, &Choices::load(connection, user_id)?, typed, errors).map(Box::new)
     };
     let settings = match typed.settings(now_ms, found.0.expires_at_ms) {
         Ok(settings) => settings,

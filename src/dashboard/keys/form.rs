@@ -10,11 +10,11 @@ use crate::domain::models::ModelRestrictions;
 use crate::domain::price::{Multiplier, Price};
 use crate::domain::usage::Usage;
 use crate::error::Error;
-use crate::store::groups::{self, Group};
+use crate::store::groups::Group;
 use crate::store::keys::Key;
 use crate::store::models::{self, Model, PriceVersion};
 use crate::store::users::User;
-use crate::store::{Connection, groups::DEFAULT};
+use crate::store::{Connection, group_users};
 
 /// A form's fields as they arrive.
 pub type Pairs = Vec<(String, String)>;
@@ -53,7 +53,7 @@ pub struct Typed {
 impl Typed {
     /// An empty form.
     pub fn blank(groups: &[Group]) -> Self {
-        let group = groups.iter().find(|group| group.name == DEFAULT).or(groups.first());
+        let group = group_users::default_choice(groups);
         Self {
             unlimited: true,
             enabled: true,
@@ -162,7 +162,7 @@ impl Typed {
             .filter(|minutes| (-OFFSET_MINUTES_MAX..=OFFSET_MINUTES_MAX).contains(minutes))
     }
 
-    /// The chosen group, which must be one of those that exist.
+    /// The chosen group, which must be one of those that are offered.
     ///
     /// # Errors
     /// Under `group_id`.
@@ -182,19 +182,19 @@ fn plain(micros: i64) -> String {
 
 /// What the form offers to choose from.
 pub struct Choices {
-    /// All groups.
+    /// The groups that this user may choose.
     pub groups: Vec<Group>,
     /// All models with their prices.
     pub models: Vec<(Model, PriceVersion)>,
 }
 
 impl Choices {
-    /// As they are now.
+    /// As they are now, for this user.
     ///
     /// # Errors
     /// The engine's.
-    pub fn load(connection: &mut Connection) -> Result<Self, Error> {
-        Ok(Self { groups: groups::list(connection)?, models: models::list(connection)? })
+    pub fn load(connection: &mut Connection, user_id: i64) -> Result<Self, Error> {
+        Ok(Self { groups: group_users::choices(connection, user_id)?, models: models::list(connection)? })
     }
 
     /// The groups with what they make of a real price.

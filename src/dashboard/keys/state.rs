@@ -1,7 +1,8 @@
 //! What part of the list is shown, as the URL says it. Whatever a URL says, it means some page: nonsense is ignored.
 
 use crate::domain::key::Status;
-use crate::store::key_list::{Cursor, KeyQuery, Sort};
+use crate::store::key_list::{KeyQuery, Sort};
+use crate::store::paging::{Cursor, Place};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::form_urlencoded;
@@ -24,13 +25,6 @@ pub struct ListState {
     /// Downwards.
     pub descending: bool,
     place: Place,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    First,
-    After(Cursor),
-    Before(Cursor),
 }
 
 impl Default for ListState {
@@ -156,18 +150,12 @@ impl ListState {
 
     /// For the store.
     pub fn query(&self) -> KeyQuery {
-        let (after, before) = match self.place.clone() {
-            Place::First => (None, None),
-            Place::After(cursor) => (Some(cursor), None),
-            Place::Before(cursor) => (None, Some(cursor)),
-        };
         KeyQuery {
             search: self.search.clone(),
             status: self.status,
             sort: self.sort,
             descending: self.descending,
-            after,
-            before,
+            place: self.place.clone(),
             limit: PAGE_ROWS,
         }
     }

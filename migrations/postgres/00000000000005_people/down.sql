@@ -1,0 +1,14 @@
+DROP TRIGGER grants_never_go ON grants;
+DROP TRIGGER grants_never_change ON grants;
+DROP TRIGGER audit_events_never_go ON audit_events;
+DROP TRIGGER audit_events_never_change ON audit_events;
+DROP FUNCTION refuse_change;
+DROP INDEX audit_events_by_subject;
+DROP INDEX audit_events_by_action;
+DROP INDEX audit_events_by_actor;
+DROP INDEX api_keys_by_name;
+DROP TABLE group_users;
+ALTER TABLE groups DROP COLUMN restricted;
+ALTER TABLE groups DROP COLUMN hidden;
+ALTER TABLE users DROP CONSTRAINT users_deleted_check;
+ALTER TABLE users DROP COLUMN deleted_at_ms;

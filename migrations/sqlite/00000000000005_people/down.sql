@@ -1,0 +1,12 @@
+DROP TRIGGER grants_never_go;
+DROP TRIGGER grants_never_change;
+DROP TRIGGER audit_events_never_go;
+DROP TRIGGER audit_events_never_change;
+DROP INDEX audit_events_by_subject;
+DROP INDEX audit_events_by_action;
+DROP INDEX audit_events_by_actor;
+DROP INDEX api_keys_by_name;
+DROP TABLE group_users;
+ALTER TABLE groups DROP COLUMN restricted;
+ALTER TABLE groups DROP COLUMN hidden;
+ALTER TABLE users DROP COLUMN deleted_at_ms;
