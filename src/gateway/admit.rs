@@ -2,8 +2,8 @@
 //! may know. Credits are not decided here but by the hold.
 
 use super::error::GatewayError;
+use super::snapshots::Policy;
 use crate::domain::key::Status;
-use crate::store::keys::KeySnapshot;
 use std::net::IpAddr;
 
 /// Who calls, from where, when.
@@ -19,7 +19,8 @@ pub struct Caller {
 ///
 /// # Errors
 /// Disabled (or its owner is), expired, or used from elsewhere.
-pub fn admit_key(snapshot: &KeySnapshot, caller: Caller) -> Result<(), GatewayError> {
+pub fn admit_key(policy: &Policy, caller: Caller) -> Result<(), GatewayError> {
+    let snapshot = &policy.snapshot;
     if !snapshot.owner.enabled {
         return Err(GatewayError::KeyDisabled);
     }
@@ -28,7 +29,7 @@ pub fn admit_key(snapshot: &KeySnapshot, caller: Caller) -> Result<(), GatewayEr
         Status::Expired => return Err(GatewayError::KeyExpired),
         Status::Exhausted | Status::Active => {}
     }
-    if !snapshot.key.ip_allowlist()?.allows(caller.address) {
+    if !policy.ip_allowlist.allows(caller.address) {
         return Err(GatewayError::IpNotAllowed);
     }
     Ok(())
@@ -39,18 +40,18 @@ pub fn admit_key(snapshot: &KeySnapshot, caller: Caller) -> Result<(), GatewayEr
 ///
 /// # Errors
 /// Those of [`admit_key`]; exhausted; or restricted to other models.
-pub fn admit_call(snapshot: &KeySnapshot, caller: Caller, model: &str) -> Result<(), GatewayError> {
-    admit_key(snapshot, caller)?;
-    if snapshot.key.standing().status(caller.now_ms) == Status::Exhausted {
+pub fn admit_call(policy: &Policy, caller: Caller, model: &str) -> Result<(), GatewayError> {
+    admit_key(policy, caller)?;
+    if policy.snapshot.key.standing().status(caller.now_ms) == Status::Exhausted {
         return Err(GatewayError::KeyLimitReached);
     }
-    admit_model(snapshot, model)
+    admit_model(policy, model)
 }
 
 /// Whether the key's restrictions allow `model`.
 ///
 /// # Errors
 /// When they do not.
-pub fn admit_model(snapshot: &KeySnapshot, model: &str) -> Result<(), GatewayError> {
-    if snapshot.key.models()?.allows(model) { Ok(()) } else { Err(GatewayError::ModelNotAllowed) }
+pub fn admit_model(policy: &Policy, model: &str) -> Result<(), GatewayError> {
+    if policy.models.allows(model) { Ok(()) } else { Err(GatewayError::ModelNotAllowed) }
 }

@@ -1,10 +1,11 @@
 //! Who calls: the key in the headers, and its row. What is no key of ours costs no query.
 
 use super::error::GatewayError;
+use super::snapshots::Policy;
 use crate::domain::secret::{KeyDigest, KeySecret};
 use crate::error::Error;
 use crate::store::Connection;
-use crate::store::keys::{self, KeySnapshot};
+use crate::store::keys;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 /// The digest of the key that the headers bear: `Authorization: Bearer`, or `x-api-key`.
@@ -40,10 +41,10 @@ fn bearer_token(value: &HeaderValue) -> &[u8] {
 /// The key with its owner and group as the database has them now, and what its clock says.
 ///
 /// # Errors
-/// The engine's.
-pub fn find(connection: &mut Connection, digest: &KeyDigest) -> Result<Option<(KeySnapshot, i64)>, Error> {
+/// The engine's; when what is stored is damaged.
+pub fn find(connection: &mut Connection, digest: &KeyDigest) -> Result<Option<(Policy, i64)>, Error> {
     let Some(snapshot) = keys::find_by_digest(connection, digest)? else { return Ok(None) };
-    Ok(Some((snapshot, connection.now_ms()?)))
+    Ok(Some((Policy::of(snapshot)?, connection.now_ms()?)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::figures::RouteFigures;
 use super::form::Form;
-use super::hold::{self, Asking, Held};
+use super::hold::{self, Asking, Books, Held};
 use super::relay::{Errand, Refusal, Relayed};
 use super::request::JsonRequest;
 use super::responses::Memory;
@@ -94,7 +94,7 @@ impl Means {
             Endpoint::CountTokens => hold::free(&self.store, &asking, &json.wish).await?,
             _ => {
                 let countable = count::countable(&json);
-                hold::hold(&self.store, &self.ledger, &asking, &json.wish, countable).await?
+                self.books().hold(&asking, &json.wish, countable).await?
             }
         };
         let imposed_max = held.imposed_max;
@@ -113,8 +113,12 @@ impl Means {
             Ok(form) => form,
             Err(error) => return hold::admit_key(&self.store, asking).await.and(Err(error)),
         };
-        let held = hold::hold(&self.store, &self.ledger, asking, &form.wish, None).await?;
+        let held = self.books().hold(asking, &form.wish, None).await?;
         self.relay(request, ids, &form.wish, held, &|model| form.for_upstream(model)).await
+    }
+
+    fn books(&self) -> Books<'_> {
+        Books { snapshots: &self.gateway.snapshots, store: &self.store, ledger: &self.ledger }
     }
 
     /// From a committed hold to the answer.

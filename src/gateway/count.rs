@@ -6,6 +6,7 @@ use super::endpoint::Endpoint;
 use super::request::JsonRequest;
 use crate::domain::upstream::Dialect;
 use crate::store::models::Route;
+use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -45,8 +46,8 @@ pub fn countable<'a>(request: &JsonRequest<'a>) -> Option<&'a str> {
 }
 
 /// The input tokens of messages whichever of `routes` serves it, or `None` when nobody can know.
-pub async fn input_tokens(messages: &str, routes: &[Route]) -> Option<i64> {
-    let mut rules = routes.iter().map(rule_of).collect::<Option<Vec<_>>>()?;
+pub async fn input_tokens(messages: &str, routes: &[Arc<Route>]) -> Option<i64> {
+    let mut rules = routes.iter().map(|route| rule_of(route)).collect::<Option<Vec<_>>>()?;
     rules.dedup();
     let messages = messages.to_owned();
     let _permit = COUNTING.acquire().await.ok()?;

@@ -1,4 +1,5 @@
-//! From a request to a committed hold: look up, admit, quote, hold; and again when a row changed in between.
+//! From a request to a committed hold: look up, admit, quote, hold; by what is known from earlier calls if that will
+//! do, and again when a row changed in between.
 
 use super::admit::{self, Caller};
 use super::authenticate;
@@ -8,20 +9,23 @@ use super::error::GatewayError;
 use super::meter::Meter;
 use super::quote::{Funds, Quote, Terms};
 use super::settle::OpenCall;
+use super::snapshots::{Policy, Snapshots};
 use super::wish::Wish;
+use crate::clock::now_ms;
 use crate::domain::models::ModelName;
-use crate::domain::price::{Multiplier, Price};
+use crate::domain::price::Price;
 use crate::domain::response::ResponseId;
 use crate::domain::secret::KeyDigest;
 use crate::domain::upstream::Dialect;
 use crate::domain::usage::Usage;
 use crate::error::Error;
-use crate::ledger::{HoldError, HoldRequest, Ledger, Refusal};
+use crate::ledger::{HoldError, HoldRequest, Ledger, OpenHold, Refusal};
 use crate::store::keys::KeySnapshot;
 use crate::store::models::{self, Offer, Route};
 use crate::store::responses::{self, StoredResponse};
 use crate::store::{Connection, Store};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How often a call is decided anew because its rows changed between reading and holding.
 const DECISIONS_MAX: usize = 4;
@@ -42,20 +46,41 @@ pub struct Held {
     /// Resolves the charge.
     pub open: OpenCall,
     /// Where it may go.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// The bound on one answer to be sent along, where the caller gave none.
     pub imposed_max: Option<i64>,
     /// Whose account it is.
     pub user_id: i64,
 }
 
-/// What the database says of a call.
+/// What calls are decided by and held in.
+#[derive(Clone, Copy)]
+pub struct Books<'a> {
+    /// What the database said before.
+    pub snapshots: &'a Snapshots,
+    /// What it says now.
+    pub store: &'a Store,
+    /// Where credits are held.
+    pub ledger: &'a Ledger,
+}
+
+/// What is known of a call.
 struct Looked {
-    snapshot: KeySnapshot,
+    policy: Arc<Policy>,
     now_ms: i64,
-    offer: Option<Offer>,
+    offer: Option<Arc<Offer>>,
     /// The response that is to be continued, if it is this account's.
     previous: Option<StoredResponse>,
+}
+
+/// What serves a call.
+struct Offered {
+    policy: Arc<Policy>,
+    offer: Arc<Offer>,
+    /// Those of the offer's that serve this route.
+    routes: Vec<Arc<Route>>,
+    /// Of the context that the upstream has already.
+    context_tokens: i64,
 }
 
 /// Whether the key may be used at all.
@@ -64,59 +89,78 @@ struct Looked {
 /// When not; the engine's.
 pub async fn admit_key(store: &Store, asking: &Asking) -> Result<(), GatewayError> {
     let looked = look_up(store, asking, None).await?;
-    admit::admit_key(&looked.snapshot, looked.caller(asking))
+    admit::admit_key(&looked.policy, looked.caller(asking))
 }
 
-/// Holds the most that `wish` can cost; `countable` are messages that somebody may know how to count.
-///
-/// # Errors
-/// Every refusal of the table; the database's and the ledger's absence.
-pub async fn hold(
-    store: &Store,
-    ledger: &Ledger,
-    asking: &Asking,
-    wish: &Wish,
-    countable: Option<&str>,
-) -> Result<Held, GatewayError> {
-    let mut refused = GatewayError::Busy;
-    for _ in 0..DECISIONS_MAX {
-        let looked = look_up(store, asking, Some(wish)).await?;
-        admit::admit_call(&looked.snapshot, looked.caller(asking), &wish.model)?;
-        let (snapshot, offer, context_tokens) = looked.offer(wish)?;
-        let (quote, estimate) = quote(wish, context_tokens, countable, &snapshot, &offer).await?;
-        match ledger.hold(hold_request(asking.charge_id, &snapshot, &offer, &quote)).await {
-            Ok(hold) => {
-                let price = offer.price.price();
-                let meter = Meter::new(wish.endpoint, estimate, quote.bound, &price);
-                let open = OpenCall::new(Some(hold), price, snapshot.group.multiplier(), meter);
-                let (routes, user_id) = (offer.routes, snapshot.owner.id);
-                return Ok(Held { open, routes, imposed_max: quote.imposed_max, user_id });
+impl Books<'_> {
+    /// Holds the most that `wish` can cost; `countable` are messages that somebody may know how to count.
+    ///
+    /// # Errors
+    /// Every refusal of the table; the database's and the ledger's absence.
+    pub async fn hold(
+        self,
+        asking: &Asking,
+        wish: &Wish,
+        countable: Option<&str>,
+    ) -> Result<Held, GatewayError> {
+        if let Some(held) = self.hold_by_snapshot(asking, wish).await? {
+            return Ok(held);
+        }
+        let mut refused = GatewayError::Busy;
+        for _ in 0..DECISIONS_MAX {
+            let looked = look_up(self.store, asking, Some(wish)).await?;
+            self.snapshots.keep(asking.digest, &looked.policy, looked.offer.as_ref());
+            let offered = looked.admitted(asking, wish)?;
+            let (quote, estimate) = offered.quote(wish, countable).await?;
+            match self.ledger.hold(offered.request(asking.charge_id, &quote)).await {
+                Ok(hold) => return Ok(offered.held(hold, wish, &quote, estimate)),
+                Err(HoldError::Failed(error)) => return Err(error.into()),
+                Err(HoldError::Refused(Refusal::KeyExpired)) => return Err(GatewayError::KeyExpired),
+                // Others held or spent in between: with what is left now it may fit all the same, cut or counted.
+                Err(HoldError::Refused(Refusal::KeyLimit { .. })) => refused = GatewayError::KeyLimitReached,
+                Err(HoldError::Refused(Refusal::Account { .. })) => {
+                    refused = GatewayError::AccountCreditsExhausted
+                }
+                Err(HoldError::Refused(Refusal::Stale)) => refused = GatewayError::Busy,
             }
-            Err(HoldError::Failed(error)) => return Err(error.into()),
-            Err(HoldError::Refused(Refusal::KeyExpired)) => return Err(GatewayError::KeyExpired),
-            // Others held or spent in between: with what is left now it may fit all the same, cut or counted.
-            Err(HoldError::Refused(Refusal::KeyLimit { .. })) => refused = GatewayError::KeyLimitReached,
-            Err(HoldError::Refused(Refusal::Account { .. })) => {
-                refused = GatewayError::AccountCreditsExhausted
-            }
-            Err(HoldError::Refused(Refusal::Stale)) => refused = GatewayError::Busy,
+        }
+        Err(refused)
+    }
+
+    /// The same with what the database said of an earlier call: only the hold asks it, and confirms the revision of
+    /// every row. `None` when something is not known, changed, or speaks against the call: no call is refused or cut by
+    /// a snapshot.
+    async fn hold_by_snapshot(self, asking: &Asking, wish: &Wish) -> Result<Option<Held>, GatewayError> {
+        if wish.previous_response_id.is_some() {
+            return Ok(None);
+        }
+        let Some((policy, offer)) = self.snapshots.find(&asking.digest, &wish.model) else { return Ok(None) };
+        let looked = Looked { policy, now_ms: now_ms(), offer: Some(offer), previous: None };
+        let Ok(offered) = looked.admitted(asking, wish) else { return Ok(None) };
+        let quote = match offered.cheap_quote(wish) {
+            Ok(quote) if !quote.cut => quote,
+            _ => return Ok(None),
+        };
+        match self.ledger.hold(offered.request(asking.charge_id, &quote)).await {
+            Ok(hold) => Ok(Some(offered.held(hold, wish, &quote, wish.estimate(0)))),
+            Err(HoldError::Failed(error)) => Err(error.into()),
+            Err(HoldError::Refused(_)) => Ok(None),
         }
     }
-    Err(refused)
 }
 
 /// Lets a call through that costs nothing, for a key that may use the model, exhausted or not.
 ///
 /// # Errors
-/// As [`hold`], but for credits.
+/// As [`Books::hold`], but for credits.
 pub async fn free(store: &Store, asking: &Asking, wish: &Wish) -> Result<Held, GatewayError> {
     let looked = look_up(store, asking, Some(wish)).await?;
-    admit::admit_key(&looked.snapshot, looked.caller(asking))?;
-    admit::admit_model(&looked.snapshot, &wish.model)?;
-    let (snapshot, offer, _) = looked.offer(wish)?;
+    admit::admit_key(&looked.policy, looked.caller(asking))?;
+    admit::admit_model(&looked.policy, &wish.model)?;
+    let Offered { policy, routes, .. } = looked.offer(wish)?;
     let meter = Meter::new(wish.endpoint, Usage::NONE, Usage::NONE, &Price::FREE);
-    let open = OpenCall::new(None, Price::FREE, snapshot.group.multiplier(), meter);
-    Ok(Held { open, routes: offer.routes, imposed_max: None, user_id: snapshot.owner.id })
+    let open = OpenCall::new(None, Price::FREE, policy.snapshot.group.multiplier(), meter);
+    Ok(Held { open, routes, imposed_max: None, user_id: policy.snapshot.owner.id })
 }
 
 impl Looked {
@@ -124,30 +168,115 @@ impl Looked {
         Caller { address: asking.address, now_ms: self.now_ms }
     }
 
-    /// What serves `wish`, with the tokens of the context that the upstream has already.
-    fn offer(self, wish: &Wish) -> Result<(KeySnapshot, Offer, i64), GatewayError> {
-        let mut offer = self.offer.ok_or(GatewayError::ModelNotFound)?;
-        if offer.routes.is_empty() {
-            return Err(GatewayError::UpstreamUnavailable);
+    /// What serves a call that may be made.
+    fn admitted(self, asking: &Asking, wish: &Wish) -> Result<Offered, GatewayError> {
+        admit::admit_call(&self.policy, self.caller(asking), &wish.model)?;
+        self.offer(wish)
+    }
+
+    fn offer(self, wish: &Wish) -> Result<Offered, GatewayError> {
+        let offer = self.offer.ok_or(GatewayError::ModelNotFound)?;
+        let first = offer.routes.first().ok_or(GatewayError::UpstreamUnavailable)?;
+        let serves =
+            |route: &Route| route.dialect().is_some_and(|dialect| wish.endpoint.is_served_by(dialect));
+        let mut routes: Vec<_> = offer.routes.iter().filter(|route| serves(route)).cloned().collect();
+        if routes.is_empty() {
+            return Err(GatewayError::field("model", called_on(first.dialect())));
         }
-        let first = offer.routes[0].dialect();
-        offer
-            .routes
-            .retain(|route| route.dialect().is_some_and(|dialect| wish.endpoint.is_served_by(dialect)));
-        if offer.routes.is_empty() {
-            return Err(GatewayError::field("model", called_on(first)));
+        let mut context_tokens = 0;
+        if wish.previous_response_id.is_some() {
+            let previous = self.previous.ok_or(GatewayError::PreviousResponseNotFound)?;
+            routes.retain(|route| route.upstream.id == previous.upstream_id);
+            if routes.is_empty() {
+                let why =
+                    "The response was made by an upstream that does not serve this model. Use the same model.";
+                return Err(GatewayError::field("previous_response_id", why));
+            }
+            context_tokens = previous.tokens;
         }
-        if wish.previous_response_id.is_none() {
-            return Ok((self.snapshot, offer, 0));
+        Ok(Offered { policy: self.policy, offer, routes, context_tokens })
+    }
+}
+
+impl Offered {
+    /// By the cheap bound; by an exact count where that does not fit and somebody knows how to count. Also gives what
+    /// the call is taken to use if the upstream does not say.
+    async fn quote(&self, wish: &Wish, countable: Option<&str>) -> Result<(Quote, Usage), GatewayError> {
+        let cheap = self.cheap_quote(wish);
+        let estimate = wish.estimate(self.context_tokens);
+        if matches!(&cheap, Ok(quote) if !quote.cut) {
+            return cheap.map(|quote| (quote, estimate));
         }
-        let previous = self.previous.ok_or(GatewayError::PreviousResponseNotFound)?;
-        offer.routes.retain(|route| route.upstream.id == previous.upstream_id);
-        if offer.routes.is_empty() {
-            let why =
-                "The response was made by an upstream that does not serve this model. Use the same model.";
-            return Err(GatewayError::field("previous_response_id", why));
+        let exact = match countable {
+            Some(messages) => count::input_tokens(messages, &self.routes).await,
+            None => None,
+        };
+        let bound = wish.bound(self.context_tokens);
+        match exact {
+            Some(input_tokens) if input_tokens < bound.input_tokens => {
+                let exact = Usage { input_tokens, ..bound };
+                self.terms(wish).quote(exact, self.funds()).map(|quote| (quote, exact))
+            }
+            _ => cheap.map(|quote| (quote, estimate)),
         }
-        Ok((self.snapshot, offer, previous.tokens))
+    }
+
+    fn cheap_quote(&self, wish: &Wish) -> Result<Quote, GatewayError> {
+        self.terms(wish).quote(wish.bound(self.context_tokens), self.funds())
+    }
+
+    fn funds(&self) -> Funds {
+        Funds::of(&self.policy.snapshot)
+    }
+
+    fn terms(&self, wish: &Wish) -> Terms {
+        let price = self.offer.price.price();
+        let output_max = self.offer.model.max_output_tokens;
+        let mut output_min = 0;
+        let (output_max, asked_max, answers) = match wish.endpoint.rules().output {
+            Output::None => (0, None, 0),
+            Output::Bounded { default, least, .. } => {
+                output_min = least;
+                (default.unwrap_or(output_max).min(output_max), wish.max_tokens, wish.answers)
+            }
+            Output::Fixed => {
+                let each = output_max.saturating_add(wish.added_output_tokens);
+                // Where tokens cost nothing there is nothing to bound.
+                (each, Some(each), if price.output_micros > 0 { wish.answers } else { 0 })
+            }
+        };
+        let multiplier = self.policy.snapshot.group.multiplier();
+        Terms { price, multiplier, output_max, output_min, asked_max, answers }
+    }
+
+    fn request(&self, charge_id: i64, quote: &Quote) -> HoldRequest {
+        let KeySnapshot { key, group, owner } = &self.policy.snapshot;
+        let (model, price) = (&self.offer.model, &self.offer.price);
+        HoldRequest {
+            charge_id,
+            key_id: key.id,
+            key_revision: key.revision,
+            user_id: owner.id,
+            user_revision: owner.revision,
+            group_id: group.id,
+            group_revision: group.revision,
+            model_id: model.id,
+            model_revision: model.revision,
+            held_micros: quote.held_micros,
+            input_held_micros: quote.input_held_micros,
+            price_id: price.id,
+            multiplier_micros: group.multiplier().micros(),
+            key_name: key.name.clone(),
+            model: model.name.clone(),
+        }
+    }
+
+    fn held(self, hold: OpenHold, wish: &Wish, quote: &Quote, estimate: Usage) -> Held {
+        let price = self.offer.price.price();
+        let meter = Meter::new(wish.endpoint, estimate, quote.bound, &price);
+        let KeySnapshot { group, owner, .. } = &self.policy.snapshot;
+        let open = OpenCall::new(Some(hold), price, group.multiplier(), meter);
+        Held { open, routes: self.routes, imposed_max: quote.imposed_max, user_id: owner.id }
     }
 }
 
@@ -170,11 +299,11 @@ async fn look_up(store: &Store, asking: &Asking, wish: Option<&Wish>) -> Result<
     let previous = wish.and_then(|wish| wish.previous_response_id.as_deref());
     let previous = previous.and_then(ResponseId::parse);
     let looked = store.run_promptly(move |connection| {
-        let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
+        let Some((policy, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
         let offer = model.map(|model| find_offer(connection, &model)).transpose()?.flatten();
-        let find = |id: ResponseId| responses::find(connection, snapshot.owner.id, &id);
+        let find = |id: ResponseId| responses::find(connection, policy.snapshot.owner.id, &id);
         let previous = previous.map(find).transpose()?.flatten();
-        Ok(Some(Looked { snapshot, now_ms, offer, previous }))
+        Ok(Some(Looked { policy: Arc::new(policy), now_ms, offer: offer.map(Arc::new), previous }))
     });
     looked.await?.ok_or(GatewayError::UnknownKey)
 }
@@ -184,75 +313,5 @@ fn find_offer(connection: &mut Connection, model: &str) -> Result<Option<Offer>,
         Ok(offer) => Ok(Some(offer)),
         Err(Error::NotFound) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// By the cheap bound; by an exact count where that does not fit and somebody knows how to count. Also gives what
-/// the call is taken to use if the upstream does not say.
-async fn quote(
-    wish: &Wish,
-    context_tokens: i64,
-    countable: Option<&str>,
-    snapshot: &KeySnapshot,
-    offer: &Offer,
-) -> Result<(Quote, Usage), GatewayError> {
-    let terms = terms(wish, snapshot, offer);
-    let funds = Funds::of(snapshot);
-    let (bound, estimate) = (wish.bound(context_tokens), wish.estimate(context_tokens));
-    let cheap = terms.quote(bound, funds);
-    if matches!(&cheap, Ok(quote) if !quote.cut) {
-        return cheap.map(|quote| (quote, estimate));
-    }
-    let exact = match countable {
-        Some(messages) => count::input_tokens(messages, &offer.routes).await,
-        None => None,
-    };
-    match exact {
-        Some(input_tokens) if input_tokens < bound.input_tokens => {
-            let exact = Usage { input_tokens, ..bound };
-            terms.quote(exact, funds).map(|quote| (quote, exact))
-        }
-        _ => cheap.map(|quote| (quote, estimate)),
-    }
-}
-
-fn terms(wish: &Wish, snapshot: &KeySnapshot, offer: &Offer) -> Terms {
-    let price = offer.price.price();
-    let output_max = offer.model.max_output_tokens;
-    let mut output_min = 0;
-    let (output_max, asked_max, answers) = match wish.endpoint.rules().output {
-        Output::None => (0, None, 0),
-        Output::Bounded { default, least, .. } => {
-            output_min = least;
-            (default.unwrap_or(output_max).min(output_max), wish.max_tokens, wish.answers)
-        }
-        Output::Fixed => {
-            let each = output_max.saturating_add(wish.added_output_tokens);
-            // Where tokens cost nothing there is nothing to bound.
-            (each, Some(each), if price.output_micros > 0 { wish.answers } else { 0 })
-        }
-    };
-    Terms { price, multiplier: snapshot.group.multiplier(), output_max, output_min, asked_max, answers }
-}
-
-fn hold_request(charge_id: i64, snapshot: &KeySnapshot, offer: &Offer, quote: &Quote) -> HoldRequest {
-    let KeySnapshot { key, group, owner } = snapshot;
-    let multiplier: Multiplier = group.multiplier();
-    HoldRequest {
-        charge_id,
-        key_id: key.id,
-        key_revision: key.revision,
-        user_id: owner.id,
-        user_revision: owner.revision,
-        group_id: group.id,
-        group_revision: group.revision,
-        model_id: offer.model.id,
-        model_revision: offer.model.revision,
-        held_micros: quote.held_micros,
-        input_held_micros: quote.input_held_micros,
-        price_id: offer.price.id,
-        multiplier_micros: multiplier.micros(),
-        key_name: key.name.clone(),
-        model: offer.model.name.clone(),
     }
 }

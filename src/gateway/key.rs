@@ -53,9 +53,9 @@ pub async fn show(
     let asking = call::asking(&request, &reach)?;
     let digest = asking.digest;
     let found = store.run_promptly(move |connection| authenticate::find(connection, &digest)).await?;
-    let (snapshot, now_ms) = found.ok_or(GatewayError::UnknownKey)?;
-    admit::admit_key(&snapshot, Caller { address: asking.address, now_ms })?;
-    Ok(HttpResponse::Ok().json(KeyView::of(snapshot, now_ms)?))
+    let (policy, now_ms) = found.ok_or(GatewayError::UnknownKey)?;
+    admit::admit_key(&policy, Caller { address: asking.address, now_ms })?;
+    Ok(HttpResponse::Ok().json(KeyView::of(policy.snapshot, now_ms)?))
 }
 
 impl KeyView {

@@ -27,6 +27,7 @@ mod request;
 pub mod responses;
 mod retry;
 mod settle;
+mod snapshots;
 mod sound;
 pub mod sse;
 mod stream;
@@ -45,6 +46,7 @@ use client::{Client, Connectors};
 use error::GatewayError;
 use figures::{Figures, TryFigures};
 use relay::Relay;
+use snapshots::Snapshots;
 use retry::Budget;
 use std::sync::Arc;
 
@@ -54,6 +56,7 @@ pub struct Shared {
     connectors: Connectors,
     breakers: Breakers,
     budget: Arc<Budget>,
+    snapshots: Snapshots,
     timeouts: Timeouts,
     /// What calls come to.
     pub figures: Figures,
@@ -64,7 +67,8 @@ impl Shared {
     pub fn new(timeouts: Timeouts) -> Self {
         let figures = Figures::default();
         let breakers = Breakers::new(figures.upstreams.clone());
-        Self { connectors: Connectors::load(), breakers, budget: Arc::default(), timeouts, figures }
+        let (budget, snapshots) = (Arc::default(), Snapshots::default());
+        Self { connectors: Connectors::load(), breakers, budget, snapshots, timeouts, figures }
     }
 
     /// For one worker: connections of its own, circuit breakers and budget of all.
@@ -73,6 +77,7 @@ impl Shared {
             client: Client::new(&self.connectors, self.timeouts),
             breakers: self.breakers.clone(),
             budget: self.budget.clone(),
+            snapshots: self.snapshots.clone(),
             tries: self.figures.tries.clone(),
         }
     }
@@ -83,13 +88,14 @@ pub struct Gateway {
     client: Client,
     breakers: Breakers,
     budget: Arc<Budget>,
+    snapshots: Snapshots,
     tries: TryFigures,
 }
 
 impl Gateway {
     /// The way to upstreams, whose secrets `vault` opens.
     fn relay<'a>(&'a self, vault: &'a Vault) -> Relay<'a> {
-        let Self { client, breakers, budget, tries } = self;
+        let Self { client, breakers, budget, tries, .. } = self;
         Relay { client, breakers, budget, tries, vault }
     }
 }

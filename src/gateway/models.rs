@@ -4,12 +4,12 @@
 use super::admit::{self, Caller};
 use super::error::GatewayError;
 use super::hold::Asking;
+use super::snapshots::Policy;
 use super::{anthropic, authenticate, call};
 use crate::config::Reach;
 use crate::domain::expiry::rfc3339;
 use crate::domain::upstream::Dialect;
 use crate::store::Store;
-use crate::store::keys::KeySnapshot;
 use crate::store::models::{self, Model};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -122,25 +122,24 @@ fn answer<T>(
 }
 
 async fn allowed(request: &HttpRequest, store: &Store, reach: &Reach) -> Result<Vec<Model>, GatewayError> {
-    let (snapshot, models) = look_up(store, &call::asking(request, reach)?).await?;
-    let allowed = snapshot.key.models()?;
-    Ok(models.into_iter().filter(|model| allowed.allows(&model.name)).collect())
+    let (policy, models) = look_up(store, &call::asking(request, reach)?).await?;
+    Ok(models.into_iter().filter(|model| policy.models.allows(&model.name)).collect())
 }
 
 async fn find(request: &HttpRequest, id: &str, store: &Store, reach: &Reach) -> Result<Model, GatewayError> {
-    let (snapshot, models) = look_up(store, &call::asking(request, reach)?).await?;
-    admit::admit_model(&snapshot, id)?;
+    let (policy, models) = look_up(store, &call::asking(request, reach)?).await?;
+    admit::admit_model(&policy, id)?;
     models.into_iter().find(|model| model.name == *id).ok_or(GatewayError::ModelNotFound)
 }
 
 /// The admitted key, and every model that has a price.
-async fn look_up(store: &Store, asking: &Asking) -> Result<(KeySnapshot, Vec<Model>), GatewayError> {
+async fn look_up(store: &Store, asking: &Asking) -> Result<(Policy, Vec<Model>), GatewayError> {
     let digest = asking.digest;
     let looked = store.run_promptly(move |connection| {
-        let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
-        Ok(Some((snapshot, now_ms, models::list(connection)?)))
+        let Some((policy, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
+        Ok(Some((policy, now_ms, models::list(connection)?)))
     });
-    let (snapshot, now_ms, models) = looked.await?.ok_or(GatewayError::UnknownKey)?;
-    admit::admit_key(&snapshot, Caller { address: asking.address, now_ms })?;
-    Ok((snapshot, models.into_iter().map(|(model, _)| model).collect()))
+    let (policy, now_ms, models) = looked.await?.ok_or(GatewayError::UnknownKey)?;
+    admit::admit_key(&policy, Caller { address: asking.address, now_ms })?;
+    Ok((policy, models.into_iter().map(|(model, _)| model).collect()))
 }

@@ -23,6 +23,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rand::{Rng, RngExt};
 use serde::Deserialize;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// An upstream's refusal longer than this is not passed on.
@@ -93,7 +94,7 @@ impl Relay<'_> {
     /// [`GatewayError::UpstreamUnavailable`] when none does.
     pub async fn call(
         &self,
-        routes: Vec<Route>,
+        routes: Vec<Arc<Route>>,
         errand: &Errand<'_>,
         open: &mut OpenCall,
     ) -> Result<Relayed, GatewayError> {
@@ -125,12 +126,12 @@ impl Relay<'_> {
     }
 
     /// Without those that asked to be left alone, if there are others.
-    fn awake(&self, routes: Vec<Route>, tried: &mut Tried) -> Vec<Route> {
-        let rest = |route: &Route| self.breakers.rest(route.upstream.id);
+    fn awake(&self, routes: Vec<Arc<Route>>, tried: &mut Tried) -> Vec<Arc<Route>> {
+        let rest = |route: &Arc<Route>| self.breakers.rest(route.upstream.id);
         if routes.iter().all(|route| rest(route).is_some()) {
             return routes;
         }
-        let (resting, awake): (Vec<Route>, Vec<Route>) =
+        let (resting, awake): (Vec<Arc<Route>>, Vec<Arc<Route>>) =
             routes.into_iter().partition(|route| rest(route).is_some());
         resting.iter().for_each(|route| tried.rest_of(rest(route)));
         awake
@@ -323,7 +324,7 @@ pub(super) fn headers(
 }
 
 /// By priority; among equals at random, by weight.
-fn in_order(mut routes: Vec<Route>, rng: &mut impl Rng) -> Vec<Route> {
+fn in_order(mut routes: Vec<Arc<Route>>, rng: &mut impl Rng) -> Vec<Arc<Route>> {
     let mut ordered = Vec::with_capacity(routes.len());
     while let Some(priority) = routes.iter().map(|route| route.priority).min() {
         let equals = || routes.iter().enumerate().filter(|(_, route)| route.priority == priority);
@@ -405,7 +406,7 @@ mod tests {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let mut firsts = [0; 4];
         for _ in 0..1_000 {
-            let routes = vec![route(3, 1, 9), route(1, 0, 3), route(2, 0, 1)];
+            let routes = [route(3, 1, 9), route(1, 0, 3), route(2, 0, 1)].map(Arc::new).to_vec();
             let ids: Vec<i64> = in_order(routes, &mut rng).iter().map(|route| route.upstream.id).collect();
             assert_eq!((ids.len(), ids[2]), (3, 3));
             firsts[usize::try_from(ids[0]).expect("small")] += 1;

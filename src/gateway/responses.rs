@@ -20,6 +20,7 @@ use crate::store::responses::{self, StoredResponse};
 use crate::vault::Vault;
 use actix_web::{HttpRequest, HttpResponse, web};
 use http::{HeaderMap, Method};
+use std::sync::Arc;
 
 /// As long as OpenAI keeps them.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -136,7 +137,7 @@ pub async fn stored(
     };
     let relay = gateway.relay(&vault);
     let mut open = free_call();
-    match relay.call(vec![route], &errand, &mut open).await? {
+    match relay.call(vec![Arc::new(route)], &errand, &mut open).await? {
         Relayed::Answer(answer) => {
             let ids = Ids { endpoint: Endpoint::Responses, request_id: asking.charge_id };
             let answered = call::whole(answer, open, ids, None).await?;
@@ -163,19 +164,19 @@ async fn look_up(
 ) -> Result<(StoredResponse, Route), GatewayError> {
     let digest = asking.digest;
     let looked = store.run_promptly(move |connection| {
-        let Some((snapshot, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
-        let find = |id: ResponseId| responses::find(connection, snapshot.owner.id, &id);
+        let Some((policy, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
+        let find = |id: ResponseId| responses::find(connection, policy.snapshot.owner.id, &id);
         let response = id.map(find).transpose()?.flatten();
         let route = match &response {
             Some(response) => models::route_to(connection, response.upstream_id)?,
             None => None,
         };
-        Ok(Some((snapshot, now_ms, response, route)))
+        Ok(Some((policy, now_ms, response, route)))
     });
-    let (snapshot, now_ms, response, route) = looked.await?.ok_or(GatewayError::UnknownKey)?;
-    admit::admit_key(&snapshot, admit::Caller { address: asking.address, now_ms })?;
+    let (policy, now_ms, response, route) = looked.await?.ok_or(GatewayError::UnknownKey)?;
+    admit::admit_key(&policy, admit::Caller { address: asking.address, now_ms })?;
     let response = response.ok_or(GatewayError::ResponseNotFound)?;
-    admit::admit_model(&snapshot, &response.model)?;
+    admit::admit_model(&policy, &response.model)?;
     Ok((response, route.ok_or(GatewayError::UpstreamUnavailable)?))
 }
 

@@ -5,6 +5,7 @@ use super::client::UpstreamError;
 use super::error::GatewayError;
 use super::relay::{Refusal, Relayed};
 use crate::store::models::Route;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Nobody waits longer than this to try again.
@@ -36,14 +37,14 @@ pub struct Tried {
     pub any: bool,
     refusal: Option<Refusal>,
     /// The first whose failure may have passed, and how long it wants to be left alone.
-    pub again: Option<(Route, Duration)>,
+    pub again: Option<(Arc<Route>, Duration)>,
     /// The shortest rest that an upstream asks for.
     rest: Option<Duration>,
 }
 
 impl Tried {
     /// Notes a try that came to nothing.
-    pub fn learn(&mut self, route: Route, failing: Failing) {
+    pub fn learn(&mut self, route: Arc<Route>, failing: Failing) {
         let rest = failing.rest.unwrap_or_default();
         if failing.passing && self.again.is_none() && rest <= RETRY_REST_MAX {
             self.again = Some((route, rest));

@@ -4,6 +4,7 @@
 pub mod decide;
 mod figures;
 mod ids;
+mod known;
 mod recovery;
 mod rows;
 mod statements;

@@ -5,6 +5,7 @@ use super::decide::{
     AccountRow, Changes, ChargeRow, HoldRequest, KeyRow, Left, Moved, Resolution, Resolved, Rows,
     decide_holds, decide_resolutions,
 };
+use super::known::Known;
 use super::statements::{
     Bind, CLOSE_CHARGE, CLOSE_CHARGES, MOVE_ACCOUNT, MOVE_ACCOUNTS, MOVE_KEY, MOVE_KEYS, OPEN_CHARGES,
     Statement,
@@ -33,17 +34,25 @@ pub(super) struct Answers {
 pub(super) fn commit(
     connection: &mut Connection,
     instance_id: i64,
+    known: &mut Known,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
 ) -> Result<Answers, Error> {
-    connection.write(|connection| {
-        let mut rows = read(connection, holds, resolutions)?;
+    let committed = connection.write(|connection| {
+        known.begin(connection.data_version()?);
+        read(connection, &mut known.rows, holds, resolutions)?;
         let mut changes = Changes::default();
-        let resolved = decide_resolutions(&mut rows, resolutions, &mut changes);
-        let held = decide_holds(&mut rows, holds, &mut changes);
-        write(connection, instance_id, rows.now_ms, holds, resolutions, &changes)?;
+        let resolved = decide_resolutions(&mut known.rows, resolutions, &mut changes);
+        let held = decide_holds(&mut known.rows, holds, &mut changes);
+        write(connection, instance_id, known.rows.now_ms, holds, resolutions, &changes)?;
+        changes.opened.iter().for_each(|&index| known.opened(&holds[index]));
         Ok(Answers { holds: held, resolutions: resolved })
-    })
+    });
+    match &committed {
+        Ok(_) => known.committed(resolutions),
+        Err(_) => known.forget(),
+    }
+    committed
 }
 
 /// First of the two numbers of the writers' advisory locks; the second is the instance.
@@ -123,34 +132,41 @@ macro_rules! revisions {
 
 fn read(
     connection: &mut Connection,
+    rows: &mut Rows,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
-) -> Result<Rows, Error> {
-    let mut rows = Rows::default();
-    let charge_ids: BTreeSet<i64> = resolutions.iter().map(|resolution| resolution.charge_id).collect();
+) -> Result<(), Error> {
+    let charge_ids = unknown(resolutions.iter().map(|resolution| resolution.charge_id), &rows.charges);
     if !charge_ids.is_empty() {
-        rows.charges = read_charges(connection, &charge_ids)?;
+        rows.charges.extend(read_charges(connection, &charge_ids)?);
     }
-    let of_charges = || rows.charges.values();
-    let user_ids: BTreeSet<i64> =
-        of_charges().map(|charge| charge.user_id).chain(holds.iter().map(|hold| hold.user_id)).collect();
-    let key_ids: BTreeSet<i64> =
-        of_charges().map(|charge| charge.key_id).chain(holds.iter().map(|hold| hold.key_id)).collect();
-    rows.accounts = read_accounts(connection, &user_ids)?;
-    rows.keys = read_keys(connection, &key_ids)?;
-    if !holds.is_empty() {
-        let group_ids: BTreeSet<i64> = holds.iter().map(|hold| hold.group_id).collect();
-        let model_ids: BTreeSet<i64> = holds.iter().map(|hold| hold.model_id).collect();
-        rows.groups = revisions!(connection, groups, &group_ids);
-        rows.models = revisions!(connection, models, &model_ids);
+    let charges = || resolutions.iter().filter_map(|resolution| rows.charges.get(&resolution.charge_id));
+    let user_ids = charges().map(|charge| charge.user_id).chain(holds.iter().map(|hold| hold.user_id));
+    let user_ids = unknown(user_ids, &rows.accounts);
+    let key_ids = charges().map(|charge| charge.key_id).chain(holds.iter().map(|hold| hold.key_id));
+    let key_ids = unknown(key_ids, &rows.keys);
+    if !user_ids.is_empty() {
+        rows.accounts.extend(read_accounts(connection, &user_ids)?);
     }
+    if !key_ids.is_empty() {
+        rows.keys.extend(read_keys(connection, &key_ids)?);
+    }
+    let group_ids = unknown(holds.iter().map(|hold| hold.group_id), &rows.groups);
+    rows.groups.extend(revisions!(connection, groups, &group_ids));
+    let model_ids = unknown(holds.iter().map(|hold| hold.model_id), &rows.models);
+    rows.models.extend(revisions!(connection, models, &model_ids));
     // Read last: whoever waited for a lock is judged by the moment it was granted. Nothing is resolved at a moment that
     // usage has been summed up to already.
     rows.now_ms = match resolutions.is_empty() {
         true => connection.now_ms()?,
         false => usage_rollup::resolution_moment(connection)?,
     };
-    Ok(rows)
+    Ok(())
+}
+
+/// Those of `ids` that are not known yet, in order, each once.
+fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTreeSet<i64> {
+    ids.filter(|id| !known.contains_key(id)).collect()
 }
 
 fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, ChargeRow>, Error> {

@@ -3,6 +3,7 @@
 
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
+use super::known::Known;
 use super::rows::{Answers, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
@@ -35,6 +36,7 @@ pub(super) fn start(
         queue,
         figures,
         connection: None,
+        known: Known::default(),
         last_backend: None,
         unsettled: Vec::new(),
         stopping: false,
@@ -49,6 +51,8 @@ struct Writer {
     queue: Weak<Queue>,
     figures: Figures,
     connection: Option<Connection>,
+    /// As that connection's last transaction left them.
+    known: Known,
     /// Of the last PostgreSQL connection, until its end is certain.
     last_backend: Option<i32>,
     /// Resolutions that wait for the database to return; as many at most as there are open holds.
@@ -201,7 +205,8 @@ impl Writer {
 
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let began = Instant::now();
-        let answers = commit(&mut connection, self.instance_id, &batch.holds, &batch.resolutions);
+        let (holds, resolutions) = (&batch.holds, &batch.resolutions);
+        let answers = commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions);
         self.figures.committed(batch.len(), began.elapsed());
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {
@@ -217,6 +222,7 @@ impl Writer {
             return Ok(connection);
         }
         let mut connection = self.url.connect()?;
+        self.known.forget();
         self.last_backend = fence(&mut connection, self.instance_id, self.last_backend)?;
         Ok(connection)
     }
@@ -304,6 +310,7 @@ mod tests {
             queue: Weak::new(),
             figures: Figures::default(),
             connection: None,
+            known: Known::default(),
             last_backend: None,
             unsettled: vec![Resolution::release(1)],
             stopping: true,

@@ -195,6 +195,18 @@ impl AnyConnection {
         }
     }
 
+    /// A number that is another as soon as another connection has committed, asked inside a transaction that writes;
+    /// `None` where there is none such.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn data_version(&mut self) -> Result<Option<i64>, Error> {
+        match self {
+            Self::Sqlite(connection) => Ok(Some(DataVersion.get_result(connection)?)),
+            Self::Postgres(_) => Ok(None),
+        }
+    }
+
     /// Asks the engine for anything at all.
     ///
     /// # Errors
@@ -250,6 +262,26 @@ impl diesel::query_builder::Query for ServerClock {
 }
 
 impl RunQueryDsl<PgConnection> for ServerClock {}
+
+/// SQLite's own count of what other connections have changed (<https://sqlite.org/pragma.html#pragma_data_version>).
+#[derive(diesel::query_builder::QueryId)]
+struct DataVersion;
+
+impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for DataVersion {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
+    ) -> QueryResult<()> {
+        out.push_sql("PRAGMA data_version");
+        Ok(())
+    }
+}
+
+impl diesel::query_builder::Query for DataVersion {
+    type SqlType = diesel::sql_types::BigInt;
+}
+
+impl RunQueryDsl<SqliteConnection> for DataVersion {}
 
 fn refuse_newer<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,

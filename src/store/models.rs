@@ -11,6 +11,7 @@ use crate::domain::price::Price;
 use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use diesel::prelude::*;
+use std::sync::Arc;
 
 /// A public model.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -102,7 +103,7 @@ pub struct Offer {
     /// Its newest price.
     pub price: PriceVersion,
     /// Enabled upstreams, by priority.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
 }
 
 /// A model to be made.
@@ -413,6 +414,6 @@ pub fn find_offer(connection: &mut Connection, name: &str) -> Result<Offer, Erro
         .order(prices::version.desc())
         .select((Model::as_select(), PriceVersion::as_select()))
         .first(connection)?;
-    let routes = routes(connection, model.id)?;
+    let routes = routes(connection, model.id)?.into_iter().map(Arc::new).collect();
     Ok(Offer { model, price, routes })
 }

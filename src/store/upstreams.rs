@@ -2,7 +2,7 @@
 
 use super::Connection;
 use super::audit::{self, Actor};
-use super::schema::{model_routes, upstreams};
+use super::schema::{model_routes, models, upstreams};
 use super::{found, taken};
 use crate::domain::Invalid;
 use crate::domain::upstream::Dialect;
@@ -108,8 +108,21 @@ pub fn edit(
             ))
             .execute(connection)?;
         found(rows)?;
+        touch_models(connection, id)?;
         audit::record(connection, actor, "upstream.edit", &format!("upstream {id}"), now_ms)
     })
+}
+
+/// Calls are decided by a model and its routes as of one revision: whatever changes of an upstream changes its models.
+fn touch_models(connection: &mut Connection, id: i64) -> Result<(), Error> {
+    let served: Vec<i64> = model_routes::table
+        .filter(model_routes::upstream_id.eq(id))
+        .select(model_routes::model_id)
+        .load(connection)?;
+    diesel::update(models::table.filter(models::id.eq_any(served)))
+        .set(models::revision.eq(models::revision + 1))
+        .execute(connection)?;
+    Ok(())
 }
 
 /// Deletes an upstream that serves no model. Charges keep its id.
@@ -182,6 +195,7 @@ pub fn set_secret(
             .set(upstreams::secret_ciphertext.eq(ciphertext))
             .execute(connection)?;
         found(rows)?;
+        touch_models(connection, id)?;
         audit::record(connection, actor, "upstream.set_secret", &format!("upstream {id}"), now_ms)
     })
 }
@@ -202,6 +216,7 @@ pub fn set_enabled(
             .set(upstreams::enabled.eq(enabled))
             .execute(connection)?;
         found(rows)?;
+        touch_models(connection, id)?;
         let action = if enabled { "upstream.enable" } else { "upstream.disable" };
         audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
     })
