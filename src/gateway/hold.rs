@@ -188,8 +188,7 @@ impl Looked {
             let previous = self.previous.ok_or(GatewayError::PreviousResponseNotFound)?;
             routes.retain(|route| route.upstream.id == previous.upstream_id);
             if routes.is_empty() {
-                let why =
-                    "The response was made by an upstream that does not serve this model. Use the same model.";
+                let why = "The response was made by an upstream that does not serve this model. Use the same model.";
                 return Err(GatewayError::field("previous_response_id", why));
             }
             context_tokens = previous.tokens;

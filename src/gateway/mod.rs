@@ -46,8 +46,8 @@ use client::{Client, Connectors};
 use error::GatewayError;
 use figures::{Figures, TryFigures};
 use relay::Relay;
-use snapshots::Snapshots;
 use retry::Budget;
+use snapshots::Snapshots;
 use std::sync::Arc;
 
 /// What the workers share.
@@ -95,8 +95,8 @@ pub struct Gateway {
 impl Gateway {
     /// The way to upstreams, whose secrets `vault` opens.
     fn relay<'a>(&'a self, vault: &'a Vault) -> Relay<'a> {
-        let Self { client, breakers, budget, tries, .. } = self;
-        Relay { client, breakers, budget, tries, vault }
+        let Self { client, breakers, budget, tries, snapshots } = self;
+        Relay { client, breakers, budget, tries, vault, snapshots }
     }
 }
 

@@ -10,6 +10,7 @@ use super::error::{GatewayError, refused_body};
 use super::figures::TryFigures;
 use super::retry::{self, Budget};
 use super::settle::OpenCall;
+use super::snapshots::Snapshots;
 use super::tried::{Failing, Tried, seconds};
 use crate::domain::upstream::Dialect;
 use crate::metrics::Counter;
@@ -41,8 +42,10 @@ pub struct Relay<'a> {
     pub budget: &'a Budget,
     /// Counts further tries.
     pub tries: &'a TryFigures,
-    /// Opens the upstreams' secrets.
+    /// Opens the upstreams' secrets,
     pub vault: &'a Vault,
+    /// and remembers them.
+    pub snapshots: &'a Snapshots,
 }
 
 /// What is asked of whichever upstream is picked.
@@ -238,9 +241,9 @@ impl Relay<'_> {
         }
     }
 
-    fn secret(&self, route: &Route) -> Result<Option<String>, UpstreamError> {
+    fn secret(&self, route: &Route) -> Result<Option<Arc<str>>, UpstreamError> {
         let Some(sealed) = &route.secret_ciphertext else { return Ok(None) };
-        self.vault.open_upstream(route.upstream.id, sealed).map(Some).map_err(|error| {
+        self.snapshots.open_upstream(self.vault, route.upstream.id, sealed).map(Some).map_err(|error| {
             tracing::error!(upstream.id = route.upstream.id, %error, "an upstream's secret does not open");
             UpstreamError::Unusable
         })

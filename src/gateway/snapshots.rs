@@ -7,12 +7,14 @@ use crate::domain::secret::KeyDigest;
 use crate::error::Error;
 use crate::store::keys::KeySnapshot;
 use crate::store::models::Offer;
+use crate::vault::Vault;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 
 /// Less than a kilobyte each.
 const KEYS_MAX: usize = 100_000;
 const OFFERS_MAX: usize = 10_000;
+const UPSTREAMS_MAX: usize = 1_000;
 
 /// A key with its owner and group as of one moment, its restrictions parsed.
 pub struct Policy {
@@ -43,11 +45,20 @@ struct Kept {
     keys: Cache<KeyDigest, Arc<Policy>>,
     /// By the model's public name.
     offers: Cache<String, Arc<Offer>>,
+    /// By the upstream's id.
+    secrets: Cache<i64, Arc<Opened>>,
+}
+
+/// A secret as it was sealed, and open.
+struct Opened {
+    sealed: Vec<u8>,
+    secret: Arc<str>,
 }
 
 impl Default for Snapshots {
     fn default() -> Self {
-        Self(Arc::new(Kept { keys: Cache::new(KEYS_MAX), offers: Cache::new(OFFERS_MAX) }))
+        let (keys, offers) = (Cache::new(KEYS_MAX), Cache::new(OFFERS_MAX));
+        Self(Arc::new(Kept { keys, offers, secrets: Cache::new(UPSTREAMS_MAX) }))
     }
 }
 
@@ -55,6 +66,19 @@ impl Snapshots {
     /// The key of a digest and the offer of a model, if both are known.
     pub fn find(&self, digest: &KeyDigest, model: &str) -> Option<(Arc<Policy>, Arc<Offer>)> {
         Some((self.0.keys.get(digest)?, self.0.offers.get(model)?))
+    }
+
+    /// The secret of an upstream, opened once for as long as it is sealed as it was.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub fn open_upstream(&self, vault: &Vault, id: i64, sealed: &[u8]) -> Result<Arc<str>, Error> {
+        if let Some(opened) = self.0.secrets.get(&id).filter(|opened| opened.sealed == sealed) {
+            return Ok(opened.secret.clone());
+        }
+        let secret: Arc<str> = vault.open_upstream(id, sealed)?.into();
+        self.0.secrets.insert(id, Arc::new(Opened { sealed: sealed.to_vec(), secret: secret.clone() }));
+        Ok(secret)
     }
 
     /// Keeps what the database said just now.

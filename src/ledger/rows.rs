@@ -7,8 +7,8 @@ use super::decide::{
 };
 use super::known::Known;
 use super::statements::{
-    Bind, CLOSE_CHARGE, CLOSE_CHARGES, MOVE_ACCOUNT, MOVE_ACCOUNTS, MOVE_KEY, MOVE_KEYS, OPEN_CHARGES,
-    Statement,
+    Bind, CLOSE_CHARGE, CLOSE_CHARGES, MOVE_ACCOUNT, MOVE_ACCOUNTS, MOVE_KEY, MOVE_KEYS, OPEN_CHARGE,
+    OPEN_CHARGES, Statement,
 };
 use super::{Amount, Refusal};
 use crate::error::Error;
@@ -249,7 +249,7 @@ fn write(
     match connection {
         Connection::Sqlite(connection) => {
             for row in opened {
-                diesel::insert_into(charges::table).values(row).execute(connection)?;
+                all_rows(row.open(connection)?, 1, "charges")?;
             }
             for row in closed {
                 all_rows(row.close(connection)?, 1, "charges")?;
@@ -262,18 +262,17 @@ fn write(
             }
         }
         Connection::Postgres(connection) => {
-            write_all(connection, OPEN_CHARGES, &opened.collect::<Vec<_>>(), "charges")?;
-            write_all(connection, CLOSE_CHARGES, &closed.collect::<Vec<_>>(), "charges")?;
-            write_all(connection, MOVE_ACCOUNTS, &accounts.collect::<Vec<_>>(), "accounts")?;
-            write_all(connection, MOVE_KEYS, &keys.collect::<Vec<_>>(), "keys")?;
+            write_all::<OPEN_CHARGES>(connection, &opened.collect::<Vec<_>>(), "charges")?;
+            write_all::<CLOSE_CHARGES>(connection, &closed.collect::<Vec<_>>(), "charges")?;
+            write_all::<MOVE_ACCOUNTS>(connection, &accounts.collect::<Vec<_>>(), "accounts")?;
+            write_all::<MOVE_KEYS>(connection, &keys.collect::<Vec<_>>(), "keys")?;
         }
     }
     Ok(())
 }
 
 /// A new charge as stored.
-#[derive(Insertable, Serialize)]
-#[diesel(table_name = charges)]
+#[derive(Serialize)]
 struct OpenRow<'a> {
     id: i64,
     user_id: i64,
@@ -283,7 +282,6 @@ struct OpenRow<'a> {
     price_id: i64,
     multiplier_micros: i64,
     instance_id: i64,
-    state: &'static str,
     held_micros: i64,
     input_held_micros: i64,
     created_at_ms: i64,
@@ -300,11 +298,28 @@ impl<'a> OpenRow<'a> {
             price_id: hold.price_id,
             multiplier_micros: hold.multiplier_micros,
             instance_id,
-            state: state::HELD,
             held_micros: hold.held_micros,
             input_held_micros: hold.input_held_micros,
             created_at_ms: now_ms,
         }
+    }
+
+    fn open(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
+        let number = |value| Bind::Number(Some(value));
+        let binds = [
+            number(self.id),
+            number(self.user_id),
+            number(self.key_id),
+            Bind::Text(Some(self.key_name)),
+            Bind::Text(Some(self.model)),
+            number(self.price_id),
+            number(self.multiplier_micros),
+            number(self.instance_id),
+            number(self.held_micros),
+            number(self.input_held_micros),
+            number(self.created_at_ms),
+        ];
+        Statement::<OPEN_CHARGE> { binds: &binds }.execute(connection)
     }
 }
 
@@ -375,7 +390,7 @@ impl CloseRow {
             Bind::Number(self.characters),
             Bind::Number(Some(self.id)),
         ];
-        Statement { sql: CLOSE_CHARGE, binds: &binds }.execute(connection)
+        Statement::<CLOSE_CHARGE> { binds: &binds }.execute(connection)
     }
 }
 
@@ -400,20 +415,19 @@ impl MoveRow {
 
     fn move_account(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
         let binds = [self.settled_micros, self.held_micros, self.id].map(|value| Bind::Number(Some(value)));
-        Statement { sql: MOVE_ACCOUNT, binds: &binds }.execute(connection)
+        Statement::<MOVE_ACCOUNT> { binds: &binds }.execute(connection)
     }
 
     fn move_key(&self, connection: &mut SqliteConnection) -> QueryResult<usize> {
         let binds = [Some(self.settled_micros), Some(self.held_micros), self.used_at_ms, Some(self.id)]
             .map(Bind::Number);
-        Statement { sql: MOVE_KEY, binds: &binds }.execute(connection)
+        Statement::<MOVE_KEY> { binds: &binds }.execute(connection)
     }
 }
 
 /// Runs one of the statements that take their rows as an array.
-fn write_all(
+fn write_all<const TEXT: usize>(
     connection: &mut PgConnection,
-    sql: &'static str,
     rows: &[impl Serialize],
     what: &str,
 ) -> Result<(), Error> {
@@ -421,7 +435,7 @@ fn write_all(
         return Ok(());
     }
     let json = serde_json::to_string(rows).map_err(|error| Error::Internal(error.to_string()))?;
-    let written = Statement { sql, binds: &[Bind::Text(Some(&json))] }.execute(connection)?;
+    let written = Statement::<TEXT> { binds: &[Bind::Text(Some(&json))] }.execute(connection)?;
     all_rows(written, rows.len(), what)
 }
 

@@ -8,22 +8,43 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
 use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
 
+/// Opens one charge.
+pub(super) const OPEN_CHARGE: usize = 0;
+/// Closes one charge.
+pub(super) const CLOSE_CHARGE: usize = 1;
+/// Moves an account's money.
+pub(super) const MOVE_ACCOUNT: usize = 2;
+/// Moves a key's money.
+pub(super) const MOVE_KEY: usize = 3;
+/// Opens charges.
+pub(super) const OPEN_CHARGES: usize = 4;
+/// Closes charges.
+pub(super) const CLOSE_CHARGES: usize = 5;
+/// Moves accounts' money.
+pub(super) const MOVE_ACCOUNTS: usize = 6;
+/// Moves keys' money.
+pub(super) const MOVE_KEYS: usize = 7;
+
+/// Opens one charge.
+const OPEN_CHARGE_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, \
+    instance_id, state, held_micros, input_held_micros, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?)";
+
 /// Closes one charge; the state in the condition makes a second close touch no row.
-pub(super) const CLOSE_CHARGE: &str = "UPDATE charges SET state = ?, settled_micros = ?, outcome = ?, \
+const CLOSE_CHARGE_SQL: &str = "UPDATE charges SET state = ?, settled_micros = ?, outcome = ?, \
     usage_source = ?, input_tokens = ?, cached_input_tokens = ?, output_tokens = ?, upstream_id = ?, status = ?, \
     first_byte_ms = ?, resolved_at_ms = ?, cache_write_tokens = ?, reasoning_tokens = ?, images = ?, audio_ms = ?, \
     characters = ? WHERE id = ? AND state = 'held'";
 
 /// Moves an account's money.
-pub(super) const MOVE_ACCOUNT: &str =
+const MOVE_ACCOUNT_SQL: &str =
     "UPDATE users SET balance_micros = balance_micros - ?, held_micros = held_micros + ? WHERE id = ?";
 
 /// Moves a key's money; without a moment of use the old one stays.
-pub(super) const MOVE_KEY: &str = "UPDATE api_keys SET credits_used_micros = credits_used_micros + ?, \
+const MOVE_KEY_SQL: &str = "UPDATE api_keys SET credits_used_micros = credits_used_micros + ?, \
     credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE id = ?";
 
 /// Opens charges, from an array of [`super::rows`]' `OpenRow`.
-pub(super) const OPEN_CHARGES: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
+const OPEN_CHARGES_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
     multiplier_micros, instance_id, state, held_micros, input_held_micros, created_at_ms) \
     SELECT id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, 'held', held_micros, \
     input_held_micros, created_at_ms FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, user_id bigint, \
@@ -31,7 +52,7 @@ pub(super) const OPEN_CHARGES: &str = "INSERT INTO charges (id, user_id, key_id,
     held_micros bigint, input_held_micros bigint, created_at_ms bigint)";
 
 /// Closes charges, from an array of `CloseRow`.
-pub(super) const CLOSE_CHARGES: &str = "UPDATE charges SET state = row.state, settled_micros = row.settled_micros, \
+const CLOSE_CHARGES_SQL: &str = "UPDATE charges SET state = row.state, settled_micros = row.settled_micros, \
     outcome = row.outcome, usage_source = row.usage_source, input_tokens = row.input_tokens, \
     cached_input_tokens = row.cached_input_tokens, output_tokens = row.output_tokens, \
     upstream_id = row.upstream_id, status = row.status, first_byte_ms = row.first_byte_ms, \
@@ -44,16 +65,28 @@ pub(super) const CLOSE_CHARGES: &str = "UPDATE charges SET state = row.state, se
     WHERE charges.id = row.id AND charges.state = 'held'";
 
 /// Moves accounts' money, from an array of `MoveRow`.
-pub(super) const MOVE_ACCOUNTS: &str = "UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
+const MOVE_ACCOUNTS_SQL: &str = "UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
     held_micros = users.held_micros + row.held_micros FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
     settled_micros bigint, held_micros bigint) WHERE users.id = row.id";
 
 /// Moves keys' money, from an array of `MoveRow`.
-pub(super) const MOVE_KEYS: &str = "UPDATE api_keys SET \
+const MOVE_KEYS_SQL: &str = "UPDATE api_keys SET \
     credits_used_micros = credits_used_micros + row.settled_micros, \
     credits_held_micros = credits_held_micros + row.held_micros, \
     last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
     settled_micros bigint, held_micros bigint, used_at_ms bigint) WHERE api_keys.id = row.id";
+
+/// The texts, by the numbers above.
+const TEXTS: [&str; 8] = [
+    OPEN_CHARGE_SQL,
+    CLOSE_CHARGE_SQL,
+    MOVE_ACCOUNT_SQL,
+    MOVE_KEY_SQL,
+    OPEN_CHARGES_SQL,
+    CLOSE_CHARGES_SQL,
+    MOVE_ACCOUNTS_SQL,
+    MOVE_KEYS_SQL,
+];
 
 /// A value in a statement.
 pub(super) enum Bind<'a> {
@@ -63,15 +96,13 @@ pub(super) enum Bind<'a> {
     Text(Option<&'a str>),
 }
 
-/// One of the texts above with a value for each `?`.
-pub(super) struct Statement<'a> {
-    /// The text.
-    pub sql: &'static str,
-    /// The values, in order.
+/// One of the texts above with a value for each `?`, in order.
+pub(super) struct Statement<'a, const TEXT: usize> {
+    /// The values.
     pub binds: &'a [Bind<'a>],
 }
 
-impl<DB> QueryFragment<DB> for Statement<'_>
+impl<const TEXT: usize, DB> QueryFragment<DB> for Statement<'_, TEXT>
 where
     DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
     Option<i64>: ToSql<Nullable<BigInt>, DB>,
@@ -79,7 +110,7 @@ where
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let mut binds = self.binds.iter();
-        for (index, piece) in self.sql.split('?').enumerate() {
+        for (index, piece) in TEXTS[TEXT].split('?').enumerate() {
             if index > 0 {
                 match binds.next() {
                     Some(Bind::Number(value)) => out.push_bind_param::<Nullable<BigInt>, _>(value)?,
@@ -93,10 +124,10 @@ where
     }
 }
 
-/// No type of its own for each text: the connection remembers the prepared statement by the text.
-impl QueryId for Statement<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
+/// A type of its own for each text, by which the connection finds what it prepared without reading the text again.
+impl<const TEXT: usize> QueryId for Statement<'_, TEXT> {
+    type QueryId = Statement<'static, TEXT>;
+    const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<C> RunQueryDsl<C> for Statement<'_> {}
+impl<C, const TEXT: usize> RunQueryDsl<C> for Statement<'_, TEXT> {}

@@ -134,9 +134,15 @@ impl Writer {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
         }
+        let mut taken = 0;
         while batch.len() < BATCH_MAX {
             match commands.try_recv() {
                 Ok(command) => self.take(command, &mut batch),
+                // Where cores are few, those who have more to ask may be waiting for this thread to let them.
+                Err(TryRecvError::Empty) if batch.len() > taken => {
+                    taken = batch.len();
+                    std::thread::yield_now();
+                }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }

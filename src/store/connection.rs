@@ -126,7 +126,8 @@ fn set_up_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
     }
     // FULL: a commit is on the disk before it is answered.
     connection.batch_execute(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;",
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; \
+         PRAGMA wal_autocheckpoint = 4000;",
     )
 }
 

@@ -18,5 +18,6 @@ mod outages;
 mod plain;
 mod responses;
 mod retries;
+mod snapshots;
 mod streams;
 mod upstreams;
