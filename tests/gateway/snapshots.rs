@@ -108,7 +108,9 @@ fn every_price_is_the_one_of_the_moment_of_the_call() {
         assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000052"));
         let group = house.seed.store.with(|c| groups::find_by_name(c, groups::DEFAULT)).expect("there");
         let double = Multiplier::parse("2").expect("a multiplier");
-        change(&house, |c, actor, now| groups::set_multiplier(c, group.id, double, actor, now));
+        change(&house, |c, actor, now| {
+            groups::change(c, group.id, None, &[groups::Change::Multiplier(double)], actor, now)
+        });
         assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000104"));
         house.is_sound();
     }
