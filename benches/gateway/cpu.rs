@@ -75,7 +75,6 @@ fn family(parent: u32) -> Vec<u32> {
 }
 
 /// Megabytes that a process has in memory now.
-#[expect(dead_code, reason = "parts to come")]
 pub fn resident_mb(process: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -38,7 +38,7 @@ pub struct Order {
     pub rate: Option<f64>,
     pub warm_up_s: f64,
     pub measured_s: f64,
-    /// Calls every key once instead, and measures all of it.
+    /// Calls every key once instead, and measures all of it; no more begin when the measured time is over.
     pub each_key_once: bool,
     /// Whose CPU time is taken: the servers under test,
     pub servers: Vec<u32>,
@@ -70,7 +70,6 @@ impl Measured {
         self.server_cpu_us / self.requests as f64
     }
 
-    #[expect(dead_code, reason = "parts to come")]
     pub fn others_cpu_us(&self) -> f64 {
         self.others_cpu_us / self.requests as f64
     }
@@ -120,9 +119,14 @@ async fn run(order: Order) -> anyhow::Result<Measured> {
             let began = Instant::now();
             shared.recording.set(true);
             if order.each_key_once {
-                while let Some(ended) = calls.join_next().await {
-                    ended??;
-                }
+                let ended = async {
+                    while let Some(ended) = calls.join_next().await {
+                        ended??;
+                    }
+                    anyhow::Ok(())
+                };
+                let most = Duration::from_secs_f64(order.measured_s);
+                tokio::time::timeout(most, ended).await.unwrap_or(Ok(()))?;
             } else {
                 pass(&mut calls, Duration::from_secs_f64(order.measured_s)).await?;
             }
@@ -168,6 +172,23 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> anyhow::Result
     Ok(())
 }
 
+/// A call, as it goes over the wire.
+pub fn request(order: &Order, secret: &str) -> Vec<u8> {
+    let stream = if order.stream { r#","stream":true"# } else { "" };
+    let body = format!(
+        r#"{{"model":"{MODEL_PREFIX}{}","messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Tell me in a few sentences what makes a good house."}}],"max_tokens":200,"temperature":0.7{stream}}}"#,
+        order.pace_ms
+    );
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+         accept: application/json\r\nuser-agent: bench/1\r\ncontent-length: {}\r\n\
+         authorization: Bearer {secret}\r\n\r\n{body}",
+        order.addresses[0],
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// A connection's memory.
 struct Caller {
     shared: Rc<Shared>,
@@ -178,21 +199,10 @@ struct Caller {
 
 impl Caller {
     fn new(shared: Rc<Shared>) -> Self {
-        let order = &shared.order;
-        let stream = if order.stream { r#","stream":true"# } else { "" };
-        let body = format!(
-            r#"{{"model":"{MODEL_PREFIX}{}","messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Tell me in a few sentences what makes a good house."}}],"max_tokens":200,"temperature":0.7{stream}}}"#,
-            order.pace_ms
-        );
-        let before = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
-             accept: application/json\r\nuser-agent: bench/1\r\ncontent-length: {}\r\nauthorization: Bearer ",
-            order.addresses[0],
-            body.len()
-        );
         let secret = "-".repeat(SECRET_LINE_BYTES - 1);
-        let request = format!("{before}{secret}\r\n\r\n{body}").into_bytes();
-        Self { shared, reader: Reader::default(), request, secret_at: before.len() }
+        let request = request(&shared.order, &secret);
+        let secret_at = request.windows(secret.len()).position(|part| part == secret.as_bytes()).unwrap_or(0);
+        Self { shared, reader: Reader::default(), request, secret_at }
     }
 
     async fn call(&mut self, stream: &mut TcpStream, key: usize, began: Instant) -> anyhow::Result<()> {

@@ -10,9 +10,13 @@
 //! through all servers. The figure to trust is CPU time per call, which other work on the machine leaves alone.
 
 mod answer;
+mod big;
+mod cluster;
+mod commits;
 mod cpu;
 mod hello;
 mod load;
+mod open;
 mod parts;
 mod process;
 mod report;
@@ -29,6 +33,8 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["upstream", address] => Ok(one_thread()?.block_on(upstream::serve(address.parse()?))?),
         ["hello", address] => Ok(hello::serve(address.parse::<SocketAddr>()?)?),
+        ["commits"] => commits::serve(),
+        ["open"] => one_thread()?.block_on(open::serve()),
         ["load"] => one_thread()?.block_on(load::serve()),
         [] => parts::run(&parts::ALL.map(|(name, _)| name)),
         names => match names.iter().find(|name| !parts::ALL.iter().any(|(known, _)| known == *name)) {

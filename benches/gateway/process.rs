@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub const SERVER_CORE: &str = "0";
 /// and the load and the upstream have the other.
 pub const LOAD_CORE: &str = "1";
-/// Where both may run, such as a database beside Keyhouse.
+/// For what is more than one process, such as a database beside Keyhouse.
 pub const ANY_CORE: &str = "0,1";
 
 const START_PATIENCE: Duration = Duration::from_secs(60);

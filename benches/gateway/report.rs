@@ -50,7 +50,6 @@ impl Report {
         self.records.push(Record::Table { head, lines });
     }
 
-    #[expect(dead_code, reason = "parts to come")]
     pub fn note(&mut self, sentence: impl Into<String>) {
         self.records.push(Record::Note(sentence.into()));
     }

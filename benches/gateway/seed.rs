@@ -70,7 +70,7 @@ impl Dataset {
         let store = Store::open(&url)?;
         let vault = Vault::open_or_create(&folder.join("master.key"))?;
         let seed = Seed { store: store.clone(), vault };
-        let user_id = user(&store)?;
+        let user_id = user(&store, USER, PASSWORD)?;
         let upstream_id = seed.openai("bench", &format!("http://{upstream}/v1"), "sk-upstream-secret");
         for pace_ms in PACES_MS {
             model(&seed, &format!("{MODEL_PREFIX}{pace_ms}"), upstream_id)?;
@@ -85,6 +85,7 @@ impl Dataset {
         let first = seed.key(user_id, &draft);
         let data = Self { folder: folder.to_owned(), secrets: folder.join("secrets"), url, database_process };
         data.copy_keys(&first, keys)?;
+        data.settle()?;
         Ok(data)
     }
 
@@ -93,6 +94,21 @@ impl Dataset {
             DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
             DatabaseUrl::Postgres(url) => url.clone(),
         }
+    }
+
+    /// What its servers say.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Of all keys `count`, evenly spread, as a file of their own.
+    pub fn spread_keys(&self, count: usize) -> anyhow::Result<PathBuf> {
+        let all = fs::read(&self.secrets)?;
+        let lines = all.chunks_exact(SECRET_LINE_BYTES);
+        let step = (lines.len() / count).max(1);
+        let path = self.folder.join(format!("secrets-{count}"));
+        fs::write(&path, lines.step_by(step).take(count).collect::<Vec<_>>().concat())?;
+        Ok(path)
     }
 
     /// Makes the rest of the keys, and writes all secrets down.
@@ -120,11 +136,11 @@ impl Dataset {
         file.flush()?;
         let expected = (keys * SECRET_LINE_BYTES) as u64;
         anyhow::ensure!(fs::metadata(&self.secrets)?.len() == expected, "a secret has another length");
-        self.settle()
+        Ok(())
     }
 
     /// Writes out what seeding left, so that no measured call waits for it.
-    fn settle(&self) -> anyhow::Result<()> {
+    pub fn settle(&self) -> anyhow::Result<()> {
         let mut connection = self.url.connect()?;
         connection.batch_execute(match &self.url {
             DatabaseUrl::Sqlite(_) => "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize",
@@ -160,10 +176,11 @@ fn copies(connection: &Connection, first: i64, secrets: &[KeySecret]) -> String 
     sql
 }
 
-fn user(store: &Store) -> anyhow::Result<i64> {
-    let password = NewPassword::parse(PASSWORD, USER).map_err(|why| anyhow::anyhow!("{why:?}"))?;
+/// Makes somebody rich who may sign in.
+pub fn user(store: &Store, name: &str, password: &str) -> anyhow::Result<i64> {
+    let password = NewPassword::parse(password, name).map_err(|why| anyhow::anyhow!("{why:?}"))?;
     let new = users::NewUser {
-        name: UserName::parse(USER).map_err(|why| anyhow::anyhow!("{why:?}"))?,
+        name: UserName::parse(name).map_err(|why| anyhow::anyhow!("{why:?}"))?,
         password_hash: Some(password::hash(&password)?),
         is_admin: true,
     };

@@ -1,6 +1,6 @@
 //! What is measured, each as a process: the upstream itself, nginx before it, an actix that only says hello, Keyhouse.
 
-use super::process::{ANY_CORE, LOAD_CORE, Process, SERVER_CORE, free_address};
+use super::process::{LOAD_CORE, Process, SERVER_CORE, free_address};
 use super::seed::Dataset;
 use anyhow::{Context, ensure};
 use std::fs::{self, File};
@@ -70,14 +70,16 @@ impl Server {
 
     /// Keyhouse over this data, with everything on.
     pub fn keyhouse(data: &Dataset) -> anyhow::Result<Self> {
-        Self::keyhouses("Keyhouse", data, 1)
+        Self::keyhouses("Keyhouse", data, 1, SERVER_CORE)
     }
 
     /// Several instances over one database.
-    pub fn keyhouses(name: &str, data: &Dataset, count: usize) -> anyhow::Result<Self> {
+    pub fn keyhouses(name: &str, data: &Dataset, count: usize, cores: &str) -> anyhow::Result<Self> {
         let mut started = Vec::new();
         for _ in 0..count {
-            started.push(start_keyhouse(data)?);
+            let (address, mut process) = start_keyhouse(data, cores)?;
+            process.wait_for(address).with_context(|| format!("see {}", data.log().display()))?;
+            started.push((address, process));
         }
         let addresses: Vec<SocketAddr> = started.iter().map(|(address, _)| *address).collect();
         Ok(Self {
@@ -91,25 +93,14 @@ impl Server {
     }
 }
 
-/// Starts an instance and returns when it takes connections.
-pub fn start_keyhouse(data: &Dataset) -> anyhow::Result<(SocketAddr, Process)> {
+/// Starts an instance; it will take connections soon.
+pub fn start_keyhouse(data: &Dataset, cores: &str) -> anyhow::Result<(SocketAddr, Process)> {
     let address = free_address()?;
-    let log = File::options().create(true).append(true).open(data.folder.join("log"))?;
-    let arguments = [
-        "serve",
-        "--listen",
-        &address.to_string(),
-        "--data-dir",
-        text(&data.folder)?,
-        "--database-url",
-        &data.url_argument(),
-    ]
-    .map(String::from);
-    // A database of its own takes the core that is free; two instances share theirs.
-    let cores = if data.database_process.is_some() { ANY_CORE } else { SERVER_CORE };
-    let mut process = Process::start(cores, &keyhouse_program(), &arguments, log.into())?;
-    let log = data.folder.join("log");
-    process.wait_for(address).with_context(|| format!("see {}", log.display()))?;
+    let log = File::options().create(true).append(true).open(data.log())?;
+    let listen = address.to_string();
+    let url = data.url_argument();
+    let arguments = ["serve", "--listen", &listen, "--data-dir", text(&data.folder)?, "--database-url", &url];
+    let process = Process::start(cores, &keyhouse_program(), &arguments.map(String::from), log.into())?;
     Ok((address, process))
 }
 

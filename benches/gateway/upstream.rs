@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub const JSON_BYTES: usize = 600;
 /// Of every stream, besides one with the usage for those who ask for it, and the last word.
 pub const CHUNKS: u32 = 20;
-/// What its models' names begin with; the rest is the pause before each chunk, in milliseconds.
+/// What its models' names begin with; the rest is the pause between two chunks, in milliseconds.
 pub const MODEL_PREFIX: &str = "pace-";
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -107,9 +107,11 @@ impl Events {
 
     async fn send(&self, stream: &mut TcpStream, pause: Duration, with_usage: bool) -> std::io::Result<()> {
         stream.write_all(&self.head).await?;
-        for _ in 0..CHUNKS {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+        let began = tokio::time::Instant::now();
+        for chunk in 0..CHUNKS {
+            if chunk > 0 && !pause.is_zero() {
+                // By the clock: what a timer oversleeps does not add up.
+                tokio::time::sleep_until(began + pause * chunk).await;
             }
             stream.write_all(&self.chunk).await?;
         }

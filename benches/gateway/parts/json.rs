@@ -1,6 +1,6 @@
 //! Chat JSON at 64 connections with a thousand keys: what a call costs when many come.
 
-use super::{Line, data_folder, interleave, order};
+use super::{CALL_HEAD, Line, call_cells, data_folder, interleave, order};
 use crate::load::{Measured, Order};
 use crate::report::Report;
 use crate::seed::Dataset;
@@ -22,21 +22,8 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     let mut lines =
         [&upstream, &hello, &nginx, &keyhouse].map(|server| Line::new(&server.name, server, order.clone()));
     interleave(report, "chat JSON", &mut lines)?;
-    report.table(
-        &["chat JSON, 64 connections", "calls/s", "CPU µs a call", "p50 ms", "p99 ms"],
-        lines
-            .iter()
-            .map(|line| {
-                vec![
-                    line.name.clone(),
-                    line.spread(Measured::per_second),
-                    line.spread(Measured::cpu_us),
-                    line.spread(|measured| measured.p50_us / 1e3),
-                    line.spread(|measured| measured.p99_us / 1e3),
-                ]
-            })
-            .collect(),
-    );
+    let head = [&["chat JSON, 64 connections, 1 000 keys"], &CALL_HEAD[..]].concat();
+    report.table(&head, lines.iter().map(call_cells).collect());
     let [_, _, nginx, keyhouse] = &lines;
     let work = "chat JSON, 64 connections, 1 000 keys";
     let cpu = keyhouse.median(Measured::cpu_us) / nginx.median(Measured::cpu_us);

@@ -1,7 +1,16 @@
 //! The parts, and what they share: rounds that go through all servers, side by side.
 
+mod hot;
 mod json;
+mod latency;
+mod memory;
+mod pages;
+mod postgres;
+mod size;
+mod start;
+mod stream;
 
+use super::big;
 use super::load::{Measured, Order};
 use super::process::{LOAD_CORE, on_cores};
 use super::report::{self, Report};
@@ -13,7 +22,17 @@ use std::process::Stdio;
 
 /// A part by its name, in the order of a whole run.
 pub type Part = fn(&mut Report) -> anyhow::Result<()>;
-pub const ALL: [(&str, Part); 1] = [("json", json::run)];
+pub const ALL: [(&str, Part); 9] = [
+    ("json", json::run),
+    ("stream", stream::run),
+    ("latency", latency::run),
+    ("hot", hot::run),
+    ("postgres", postgres::run),
+    ("size", size::run),
+    ("start", start::run),
+    ("pages", pages::run),
+    ("memory", memory::run),
+];
 
 /// Of every server in every round.
 const ROUNDS: usize = 5;
@@ -22,6 +41,12 @@ const MEASURED_S: f64 = 4.0;
 
 /// Runs the parts of these names.
 pub fn run(names: &[&str]) -> anyhow::Result<()> {
+    let done = run_each(names);
+    big::remove();
+    done
+}
+
+fn run_each(names: &[&str]) -> anyhow::Result<()> {
     for (name, part) in ALL.iter().filter(|(name, _)| names.contains(name)) {
         eprintln!("{name}");
         let mut report = Report::new(name);
@@ -65,16 +90,17 @@ fn measure(server: &Server, order: &Order) -> anyhow::Result<Measured> {
         others: server.others.clone(),
         ..order.clone()
     };
-    let mut command = on_cores(LOAD_CORE, &own_program()?);
-    let mut child = command
-        .arg("load")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting the load")?;
-    child.stdin.take().context("its stdin")?.write_all(&serde_json::to_vec(&order)?)?;
+    child("load", LOAD_CORE, &order).with_context(|| format!("the load on {}", server.name))
+}
+
+/// Has this program play a part, on a core.
+fn child(role: &str, core: &str, order: &Order) -> anyhow::Result<Measured> {
+    let mut command = on_cores(core, &own_program()?);
+    let mut child =
+        command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting it")?;
+    child.stdin.take().context("its stdin")?.write_all(&serde_json::to_vec(order)?)?;
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "the load on {} failed", server.name);
+    ensure!(output.status.success(), "it failed");
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
@@ -104,18 +130,36 @@ impl<'a> Line<'a> {
 fn interleave(report: &mut Report, work: &str, lines: &mut [Line<'_>]) -> anyhow::Result<()> {
     for round in 1..=ROUNDS {
         for line in &mut *lines {
-            let measured = measure(line.server, &line.order)?;
-            eprintln!(
-                "  {work}, round {round}, {}: {:.0}/s, CPU {:.1} µs, p50 {:.2} ms, p99 {:.2} ms",
-                line.name,
-                measured.per_second(),
-                measured.cpu_us(),
-                measured.p50_us / 1e3,
-                measured.p99_us / 1e3
-            );
-            report.round(work, &line.name, round, &measured);
-            line.rounds.push(measured);
+            measure_line(report, work, line, round)?;
         }
     }
     Ok(())
+}
+
+fn measure_line(report: &mut Report, work: &str, line: &mut Line<'_>, round: usize) -> anyhow::Result<()> {
+    let measured = measure(line.server, &line.order)?;
+    eprintln!(
+        "  {work}, round {round}, {}: {:.0}/s, CPU {:.1} µs, p50 {:.2} ms, p99 {:.2} ms",
+        line.name,
+        measured.per_second(),
+        measured.cpu_us(),
+        measured.p50_us / 1e3,
+        measured.p99_us / 1e3
+    );
+    report.round(work, &line.name, round, &measured);
+    line.rounds.push(measured);
+    Ok(())
+}
+
+/// What is said of calls.
+const CALL_HEAD: [&str; 4] = ["calls/s", "CPU µs a call", "p50 ms", "p99 ms"];
+
+fn call_cells(line: &Line<'_>) -> Vec<String> {
+    vec![
+        line.name.clone(),
+        line.spread(Measured::per_second),
+        line.spread(Measured::cpu_us),
+        line.spread(|measured| measured.p50_us / 1e3),
+        line.spread(|measured| measured.p99_us / 1e3),
+    ]
 }

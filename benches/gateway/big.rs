@@ -1,0 +1,102 @@
+//! The large store: a million keys and ten million settled charges of the last ninety days, and beside them somebody
+//! with ten thousand keys. Made once a run; `KEYHOUSE_BENCH_KEEP=1` leaves it for the next.
+
+use super::report;
+use super::seed::{Dataset, PASSWORD, USER};
+use anyhow::Context;
+use diesel::connection::SimpleConnection;
+use keyhouse::clock::now_ms;
+use keyhouse::store::audit::Actor;
+use keyhouse::store::{DatabaseUrl, Store, upstreams, users};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub const KEYS: usize = 1_000_000;
+pub const CHARGES: usize = 10_000_000;
+/// Of [`OTHER_USER`].
+pub const OTHER_KEYS: usize = 10_000;
+/// Has the password of the first.
+pub const OTHER_USER: &str = "grace";
+
+const KEEP: &str = "KEYHOUSE_BENCH_KEEP";
+const DAYS: i64 = 90;
+const DAY_MS: i64 = 86_400_000;
+/// Charge ids begin with the milliseconds from here.
+const EPOCH_MS: i64 = 1_767_225_600_000;
+const ID_BITS: u32 = 22;
+
+fn folder() -> PathBuf {
+    report::folder().join("big")
+}
+
+/// Opens it, or makes it first.
+pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
+    let url = DatabaseUrl::Sqlite(folder().join("keyhouse.db"));
+    let whole = folder().join("whole");
+    if whole.exists() {
+        let store = Store::open(&url)?;
+        let base_url = format!("http://{upstream}/v1");
+        store.with(|c| {
+            let id = upstreams::find_by_name(c, "bench")?.id;
+            let settings = upstreams::Settings { base_url: &base_url, pace_ms: 0, allow_private: true };
+            upstreams::edit(c, id, &settings, &Actor::cli(), now_ms())
+        })?;
+        return Ok(Dataset {
+            folder: folder(),
+            url,
+            secrets: folder().join("secrets"),
+            database_process: None,
+        });
+    }
+    let began = Instant::now();
+    eprintln!("  making a million keys and ten million charges …");
+    let data = Dataset::sqlite(&folder(), upstream, KEYS)?;
+    add_other_user(&data)?;
+    let mut connection = data.url.connect()?;
+    connection.batch_execute(&charges())?;
+    drop(connection);
+    data.settle()?;
+    std::fs::write(whole, "")?;
+    eprintln!("  made in {:.0} s", began.elapsed().as_secs_f64());
+    Ok(data)
+}
+
+/// Unless it is to stay.
+pub fn remove() {
+    if std::env::var_os(KEEP).is_none() {
+        drop(std::fs::remove_dir_all(folder()));
+    }
+}
+
+fn add_other_user(data: &Dataset) -> anyhow::Result<()> {
+    let store = Store::open(&data.url)?;
+    let id = super::seed::user(&store, OTHER_USER, PASSWORD)?;
+    let first = store.with(|c| Ok(users::find_by_name(c, USER)?.id))?;
+    store.with(|c| {
+        Ok(c.batch_execute(&format!(
+            "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {OTHER_KEYS}) \
+             INSERT INTO api_keys (user_id, group_id, name, digest, ciphertext, last4, enabled, credit_limit_micros, \
+             credits_used_micros, models, ip_allowlist, created_at_ms) SELECT {id}, group_id, \
+             'project ' || (s.i * 7919 % {OTHER_KEYS}), randomblob(32), ciphertext, last4, s.i % 10 > 0, \
+             credit_limit_micros, credit_limit_micros * (s.i % 7 = 0), models, ip_allowlist, created_at_ms + s.i \
+             FROM s, api_keys WHERE id = (SELECT min(id) FROM api_keys WHERE user_id = {first})"
+        ))?)
+    })
+    .context("the other user's keys")
+}
+
+/// SQL that makes the charges at once; their sums are not kept true, no doctor looks here.
+fn charges() -> String {
+    let since_ms = now_ms() - DAYS * DAY_MS;
+    format!(
+        "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {CHARGES}), \
+         t (i, at_ms) AS (SELECT i, {since_ms} + i * ({DAYS} * {DAY_MS} - 60000) / {CHARGES} FROM s) \
+         INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, state, \
+         held_micros, input_held_micros, settled_micros, outcome, usage_source, input_tokens, output_tokens, \
+         upstream_id, status, first_byte_ms, created_at_ms, resolved_at_ms) \
+         SELECT ((t.at_ms - {EPOCH_MS}) << {ID_BITS}) | (t.i & 4095), u.id, 1 + (t.i * 7919) % {KEYS}, 'bench', \
+         'pace-' || (t.i % 3 * 5), 1, 1000000, 1, 'settled', 2500, 500, 278, 'complete', 'upstream', 31, 20, 1, 200, \
+         300, t.at_ms, t.at_ms + 900 FROM t, (SELECT min(id) AS id FROM users) u;"
+    )
+}
