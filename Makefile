@@ -19,7 +19,7 @@ fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	for target in sse headers key; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
 
-bench: ## measure what a call costs (Linux; half an hour; or PART=json, …) and write docs/performance.md
+bench: ## measure what a call costs, and write docs/performance.md (an hour; PART=json for one part)
 	benches/setup.sh
 	cargo bench --locked --bench gateway -- $(PART)
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use diesel::connection::SimpleConnection;
 use keyhouse::clock::now_ms;
 use keyhouse::store::audit::Actor;
+use keyhouse::store::usage_rollup::{self, Rolled};
 use keyhouse::store::{DatabaseUrl, Store, upstreams, users};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,11 @@ pub const CHARGES: usize = 10_000_000;
 pub const OTHER_KEYS: usize = 10_000;
 /// Has the password of the first.
 pub const OTHER_USER: &str = "grace";
+
+/// Of all keys, those with charges: a thousand each.
+const CALLING_KEYS: usize = 10_000;
+const PARTS: usize = 10;
+const CHARGES_A_STEP: i64 = 200_000;
 
 const KEEP: &str = "KEYHOUSE_BENCH_KEEP";
 const DAYS: i64 = 90;
@@ -54,7 +60,17 @@ pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
     let data = Dataset::sqlite(&folder(), upstream, KEYS)?;
     add_other_user(&data)?;
     let mut connection = data.url.connect()?;
-    connection.batch_execute(&charges())?;
+    connection.batch_execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000")?;
+    let since_ms = now_ms() - DAYS * DAY_MS;
+    for part in 0..PARTS {
+        connection.batch_execute(&charges(part, since_ms))?;
+        eprintln!("  {} of {PARTS} …", part + 1);
+    }
+    // Already summed up, as they would be by now: no server under test is to be at it.
+    if let Some(closing) = usage_rollup::close(&mut connection)? {
+        while usage_rollup::roll(&mut connection, closing, CHARGES_A_STEP)? == Rolled::Some {}
+    }
+    while usage_rollup::prune(&mut connection)? {}
     drop(connection);
     data.settle()?;
     std::fs::write(whole, "")?;
@@ -86,17 +102,19 @@ fn add_other_user(data: &Dataset) -> anyhow::Result<()> {
     .context("the other user's keys")
 }
 
-/// SQL that makes the charges at once; their sums are not kept true, no doctor looks here.
-fn charges() -> String {
-    let since_ms = now_ms() - DAYS * DAY_MS;
+/// SQL that makes a part of the charges at once, by each hundredth key; their sums are not kept true, no doctor looks
+/// here.
+fn charges(part: usize, since_ms: i64) -> String {
+    let (from, until) = (part * CHARGES / PARTS, (part + 1) * CHARGES / PARTS);
     format!(
-        "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {CHARGES}), \
-         t (i, at_ms) AS (SELECT i, {since_ms} + i * ({DAYS} * {DAY_MS} - 60000) / {CHARGES} FROM s) \
+        "WITH RECURSIVE s (i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM s WHERE i < {until} - 1), \
+         t (i, key_id, at_ms) AS (SELECT i, 1 + i * 7919 % {CALLING_KEYS} * ({KEYS} / {CALLING_KEYS}), \
+         {since_ms} + i * ({DAYS} * {DAY_MS} - 60000) / {CHARGES} FROM s) \
          INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, state, \
          held_micros, input_held_micros, settled_micros, outcome, usage_source, input_tokens, output_tokens, \
          upstream_id, status, first_byte_ms, created_at_ms, resolved_at_ms) \
-         SELECT ((t.at_ms - {EPOCH_MS}) << {ID_BITS}) | (t.i & 4095), u.id, 1 + (t.i * 7919) % {KEYS}, 'bench', \
-         'pace-' || (t.i % 3 * 5), 1, 1000000, 1, 'settled', 2500, 500, 278, 'complete', 'upstream', 31, 20, 1, 200, \
-         300, t.at_ms, t.at_ms + 900 FROM t, (SELECT min(id) AS id FROM users) u;"
+         SELECT ((t.at_ms - {EPOCH_MS}) << {ID_BITS}) | (t.i & 4095), u.id, t.key_id, 'bench', \
+         'pace-' || (t.key_id / 100 % 3 * 5), 1, 1000000, 1, 'settled', 2500, 500, 278, 'complete', 'upstream', 31, 20, \
+         1, 200, 300, t.at_ms, t.at_ms + 900 FROM t, (SELECT min(id) AS id FROM users) u;"
     )
 }

@@ -1,7 +1,7 @@
 //! What a call costs through Keyhouse, measured beside the upstream alone, nginx, and a framework that says hello:
 //!
 //! ```text
-//! make bench                       everything; half an hour
+//! make bench                       everything; about an hour
 //! make bench PART=json             one part, or several: PART="json stream"
 //! KEYHOUSE_BIN=… make bench …      another build of keyhouse
 //! ```
