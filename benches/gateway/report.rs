@@ -195,12 +195,15 @@ fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let nginx =
         super::servers::nginx_program().map_or_else(|_| "no nginx".into(), |nginx| said(&nginx, &["-v"]));
+    // Of another build nobody knows what it was made of.
+    let build = std::env::var("KEYHOUSE_BIN")
+        .unwrap_or_else(|_| said("git", &["describe", "--always", "--dirty", "--exclude=*"]));
     format!(
         "{processor}, {cores} cores; Linux {}; {}; {}; Keyhouse at {}; {}.",
         kernel.trim(),
         said("rustc", &["--version"]).split(" (").next().unwrap_or_default(),
         nginx.trim_start_matches("nginx version: ").replace('/', " "),
-        said("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+        build,
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
     )
 }
