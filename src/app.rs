@@ -3,7 +3,9 @@
 use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
-use crate::dashboard::{account, assets, guard, keys, page, session, setup, sign_in, welcome};
+use crate::dashboard::{
+    account, assets, guard, keys, overview, page, session, setup, sign_in, usage, welcome,
+};
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
@@ -140,7 +142,11 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/keys/{id}/copy", web::post().to(keys::copy))
         .route("/keys/{id}/reveal", web::post().to(keys::reveal))
         .route("/keys/{id}/delete", web::get().to(keys::confirm_delete))
-        .route("/keys/{id}/delete", web::post().to(keys::delete));
+        .route("/keys/{id}/delete", web::post().to(keys::delete))
+        .route("/overview", web::get().to(overview::show))
+        .route("/usage", web::get().to(usage::index))
+        .route("/usage/export.csv", web::get().to(usage::export))
+        .route("/usage/{id}", web::get().to(usage::show));
 }
 
 /// Where a user lands.

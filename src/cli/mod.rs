@@ -11,6 +11,7 @@ mod migrate;
 mod model;
 mod output;
 mod sample;
+mod sample_calls;
 mod serve;
 mod sign_in_link;
 mod stdin;

@@ -1,8 +1,8 @@
 //! The data set of `keyhouse demo`: two logins, groups, models on the built-in upstream, and keys of every status.
-//! Made through the same parsers, store and ledger as real ones, so the books of a demo are true.
+//! Made through the same parsers, prices and store as real ones, so the books of a demo are true.
 
 use super::failure::Failure;
-use crate::app::House;
+use super::sample_calls::{self, Habit};
 use crate::clock;
 use crate::domain::credits::Credits;
 use crate::domain::expiry::{DAY_MS, rfc3339};
@@ -11,17 +11,15 @@ use crate::domain::models::ModelName;
 use crate::domain::price::{Multiplier, Price};
 use crate::domain::secret::KeySecret;
 use crate::domain::upstream::Dialect;
-use crate::domain::usage::{Usage, UsageSource};
 use crate::domain::user::{NewPassword, UserName};
 use crate::error::Error;
-use crate::ledger::{Amount, HoldRequest, Outcome, Resolution};
 use crate::password;
 use crate::store::audit::Actor;
 use crate::store::keys::{self, NewKey};
 use crate::store::models::{self, NewModel};
 use crate::store::upstreams::{self, NewUpstream};
 use crate::store::users::{self, NewUser};
-use crate::store::{Connection, Store, grants, groups};
+use crate::store::{Connection, Store, grants, groups, past};
 use crate::vault::Vault;
 use serde::Serialize;
 
@@ -56,8 +54,6 @@ pub(super) struct Sample {
     pub user: Login,
     /// Of the key for the sample call.
     pub secret: KeySecret,
-    /// Keys that have been used: which, for how many micro-credits, on which model.
-    spent: Vec<(KeySecret, i64, &'static str)>,
 }
 
 /// A key of the sample.
@@ -70,31 +66,31 @@ struct SampleKey {
     ip_allowlist: &'static str,
     disabled: bool,
     made_days_ago: i64,
-    spent: Option<(i64, &'static str)>,
+    habit: Option<Habit>,
 }
 
 /// Oldest first, as they would have been made.
 const KEYS: [SampleKey; 7] = [
-    SampleKey { name: "hackathon", expires_in_days: Some(-12), made_days_ago: 40, ..NO_KEY },
+    SampleKey { name: "hackathon", expires_in_days: Some(-12), made_days_ago: 50, ..NO_KEY },
     SampleKey {
         name: "old prototype",
         disabled: true,
-        made_days_ago: 31,
-        spent: Some((412_500, MODEL)),
+        made_days_ago: 45,
+        habit: Some(Habit { days: (9, 20), spent_micros: 1_412_500, ..OFFICE_HOURS }),
         ..NO_KEY
     },
     SampleKey {
         name: "intern's trial",
         credit_limit: Some("0.5"),
-        made_days_ago: 16,
-        spent: Some((500_000, MODEL)),
+        made_days_ago: 40,
+        habit: Some(Habit { days: (5, 12), spent_micros: 500_000, ..OFFICE_HOURS }),
         ..NO_KEY
     },
     SampleKey {
         name: "office only",
         group: Some("premium"),
         ip_allowlist: "203.0.113.0/24\n2001:db8:7::/48",
-        made_days_ago: 9,
+        made_days_ago: 38,
         ..NO_KEY
     },
     SampleKey {
@@ -102,8 +98,15 @@ const KEYS: [SampleKey; 7] = [
         group: Some("batch"),
         credit_limit: Some("20"),
         models: "echo-small",
-        made_days_ago: 6,
-        spent: Some((13_400_000, SMALL_MODEL)),
+        made_days_ago: 36,
+        habit: Some(Habit {
+            days: (30, 0),
+            hours: (1, 4),
+            is_work: false,
+            input_tokens: 190_000,
+            output_tokens: 3_000,
+            spent_micros: 4_400_000,
+        }),
         ..NO_KEY
     },
     SampleKey {
@@ -111,11 +114,22 @@ const KEYS: [SampleKey; 7] = [
         expires_in_days: Some(3),
         credit_limit: Some("5"),
         models: "echo-*",
-        made_days_ago: 2,
-        spent: Some((1_250_000, MODEL)),
+        made_days_ago: 33,
+        habit: Some(Habit { days: (26, 0), spent_micros: 1_250_000, ..OFFICE_HOURS }),
         ..NO_KEY
     },
-    SampleKey { name: "website chatbot", spent: Some((8_125_000, MODEL)), ..NO_KEY },
+    SampleKey {
+        name: "website chatbot",
+        made_days_ago: 31,
+        habit: Some(Habit {
+            days: (30, 0),
+            hours: (5, 24),
+            is_work: false,
+            spent_micros: 8_125_000,
+            ..OFFICE_HOURS
+        }),
+        ..NO_KEY
+    },
 ];
 
 const NO_KEY: SampleKey = SampleKey {
@@ -127,7 +141,16 @@ const NO_KEY: SampleKey = SampleKey {
     ip_allowlist: "",
     disabled: false,
     made_days_ago: 0,
-    spent: None,
+    habit: None,
+};
+
+const OFFICE_HOURS: Habit = Habit {
+    days: (30, 0),
+    hours: (6, 18),
+    is_work: true,
+    input_tokens: 2_600,
+    output_tokens: 420,
+    spent_micros: 0,
 };
 
 /// Fills an empty database.
@@ -135,13 +158,13 @@ pub(super) fn furnish(store: &Store, vault: &Vault) -> Result<Sample, Failure> {
     let (admin, user) = (login("admin"), login("ada"));
     // Hashed before a connection is taken.
     let (new_admin, new_user) = (new_user(&admin, true)?, new_user(&user, false)?);
-    let made = store.with(|connection| {
-        let now_ms = clock::now_ms();
+    let now_ms = clock::now_ms();
+    let mut made = store.with(|connection| {
         let actor = Actor::cli();
-        let admin_id = users::create(connection, &new_admin, &actor, now_ms)?;
+        let admin_id = users::create(connection, &new_admin, &actor, now_ms - 60 * DAY_MS)?;
         let user_id = users::create(connection, &new_user, &actor, now_ms - 60 * DAY_MS)?;
         for (user_id, credits) in [(admin_id, "100"), (user_id, "250")] {
-            grants::grant(connection, user_id, amount(credits)?, "demo", &actor, now_ms)?;
+            grants::grant(connection, user_id, amount(credits)?, "demo", &actor, now_ms - 55 * DAY_MS)?;
         }
         groups::create(connection, "premium", multiplier("1.5")?, &actor, now_ms)?;
         groups::create(connection, "batch", multiplier("0.5")?, &actor, now_ms)?;
@@ -149,12 +172,9 @@ pub(super) fn furnish(store: &Store, vault: &Vault) -> Result<Sample, Failure> {
         let keys = KEYS.iter().map(|sample| make_key(connection, vault, user_id, sample, now_ms));
         keys.collect::<Result<Vec<_>, _>>()
     })?;
-    let spent = KEYS
-        .iter()
-        .zip(&made)
-        .filter_map(|(sample, secret)| sample.spent.map(|(micros, model)| (secret.clone(), micros, model)));
-    let secret = made.last().cloned().ok_or(Error::NotFound)?;
-    Ok(Sample { spent: spent.collect(), admin, user, secret })
+    store.with(|connection| Ok(spend(connection, &made, now_ms)))??;
+    let (_, secret) = made.pop().ok_or(Error::NotFound)?;
+    Ok(Sample { admin, user, secret })
 }
 
 fn make_models(connection: &mut Connection, actor: &Actor, now_ms: i64) -> Result<(), Error> {
@@ -192,7 +212,7 @@ fn make_key(
     user_id: i64,
     sample: &SampleKey,
     now_ms: i64,
-) -> Result<KeySecret, Error> {
+) -> Result<(i64, KeySecret), Error> {
     let made_at_ms = now_ms - sample.made_days_ago * DAY_MS;
     let expires = sample.expires_in_days.map(|days| rfc3339(now_ms + days * DAY_MS)).unwrap_or_default();
     let draft = KeyDraft {
@@ -213,55 +233,27 @@ fn make_key(
     if sample.disabled {
         keys::set_enabled(connection, user_id, id, false, &actor, now_ms)?;
     }
-    Ok(secret)
+    Ok((id, secret))
 }
 
-/// Makes the past calls of the sample: held and settled like any other.
-pub(super) fn spend(house: &House, sample: &Sample) -> Result<(), Failure> {
-    let runtime = actix_web::rt::Runtime::new()
-        .map_err(|error| Failure::Failed(format!("No event loop can be started: {error}.")))?;
-    for (secret, micros, model) in &sample.spent {
-        runtime.block_on(spend_one(house, secret, *micros, model))?;
+/// Makes the past calls of the keys that have been used.
+fn spend(connection: &mut Connection, made: &[(i64, KeySecret)], now_ms: i64) -> Result<(), Failure> {
+    let mut users = Vec::new();
+    for (sample, (_, secret)) in KEYS.iter().zip(made) {
+        let Some(habit) = sample.habit else { continue };
+        let snapshot = keys::find_by_digest(connection, &secret.digest())?.ok_or(Error::NotFound)?;
+        let names = if sample.models.is_empty() { &[MODEL, SMALL_MODEL][..] } else { &[SMALL_MODEL][..] };
+        let offers = names.iter().map(|name| models::find_offer(connection, name));
+        users.push(sample_calls::User {
+            user_id: snapshot.owner.id,
+            key_id: snapshot.key.id,
+            key_name: snapshot.key.name,
+            multiplier: Multiplier::from_micros(snapshot.group.multiplier_micros),
+            offers: offers.collect::<Result<_, _>>()?,
+            habit,
+        });
     }
-    Ok(())
-}
-
-async fn spend_one(house: &House, secret: &KeySecret, micros: i64, model: &str) -> Result<(), Error> {
-    let snapshot = house.store.with(|connection| keys::find_by_digest(connection, &secret.digest()))?;
-    let snapshot = snapshot.ok_or(Error::NotFound)?;
-    let offer = house.store.with(|connection| models::find_offer(connection, model))?;
-    let charge_id = house.ledger.next_charge_id();
-    let request = HoldRequest {
-        charge_id,
-        key_id: snapshot.key.id,
-        key_revision: snapshot.key.revision,
-        user_id: snapshot.owner.id,
-        user_revision: snapshot.owner.revision,
-        group_id: snapshot.group.id,
-        group_revision: snapshot.group.revision,
-        model_id: offer.model.id,
-        model_revision: offer.model.revision,
-        held_micros: micros,
-        input_held_micros: 0,
-        price_id: offer.price.id,
-        multiplier_micros: snapshot.group.multiplier_micros,
-        key_name: snapshot.key.name,
-        model: offer.model.name,
-    };
-    let refused = |error| Error::Internal(format!("a sample call was not held: {error:?}"));
-    let hold = house.ledger.hold(request).await.map_err(refused)?;
-    let output_tokens = micros.saturating_mul(1_000_000) / offer.price.output_micros.max(1);
-    hold.resolve(Resolution {
-        charge_id,
-        amount: Amount::Settle(micros),
-        outcome: Outcome::Complete,
-        usage: Some((Usage { output_tokens, ..Usage::NONE }, UsageSource::Upstream)),
-        upstream_id: offer.routes.first().map(|route| route.upstream.id),
-        status: Some(200),
-        first_byte_ms: Some(PACE_MS),
-    })
-    .await?;
-    Ok(())
+    Ok(past::store(connection, &sample_calls::past(&users, now_ms)?)?)
 }
 
 fn login(name: &str) -> Login {

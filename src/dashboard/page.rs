@@ -41,9 +41,10 @@ const fn entry(active: &'static str, url: &'static str, icon: &'static str, labe
 }
 
 /// For everybody.
-const PAGES: &[Entry] = &[entry("keys", "/keys", "key", "API Keys")];
+const PAGES: &[Entry] =
+    &[entry("keys", "/keys", "key", "API Keys"), entry("usage", "/usage", "chart-bar", "Usage")];
 /// For admins.
-const ADMIN_PAGES: &[Entry] = &[];
+const ADMIN_PAGES: &[Entry] = &[entry("overview", "/overview", "gauge", "Overview")];
 
 impl Shell {
     /// The parts of the navigation that this person may see, each with its heading.

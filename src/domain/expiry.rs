@@ -36,6 +36,13 @@ pub fn parse_expiry(raw: &str, now_ms: i64, unchanged: Option<i64>) -> Result<Op
     Ok(Some(at_ms))
 }
 
+/// The beginning of a UTC day written `2027-01-31`, between 1970 and the year 9999.
+pub fn day_at(raw: &str) -> Option<i64> {
+    let day =
+        Date::parse(raw.get(..10).filter(|_| raw.len() == 10)?, format_description!("[year]-[month]-[day]"));
+    day.ok().map(|day| to_ms(day.midnight().assume_utc())).filter(|at_ms| *at_ms >= 0)
+}
+
 fn parse_moment(raw: &str) -> Option<i64> {
     if raw.len() > 40 {
         return None;

@@ -11,11 +11,11 @@ mod statements;
 mod writer;
 
 pub use decide::{Amount, HoldRequest, Left, Outcome, Refusal, Resolution, Resolved};
+pub use ids::ChargeIds;
 pub use recovery::Instance;
 
 use crate::error::Error;
 use figures::Figures;
-use ids::ChargeIds;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;

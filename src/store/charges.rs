@@ -1,9 +1,11 @@
 //! Charges: the usage log. The ledger alone writes these rows; everybody else reads.
 
 use super::Connection;
-use super::schema::charges;
+use super::models::PriceVersion;
+use super::schema::{api_keys, charges, prices};
 use crate::error::Error;
 use diesel::prelude::*;
+use std::collections::BTreeMap;
 
 /// The stored words of a charge's state.
 pub mod state {
@@ -37,6 +39,8 @@ pub struct Charge {
     pub state: String,
     /// Most it could cost.
     pub held_micros: i64,
+    /// Of that, for the input alone.
+    pub input_held_micros: i64,
     /// What it did cost.
     pub settled_micros: i64,
     /// How it ended.
@@ -81,6 +85,39 @@ pub fn find(connection: &mut Connection, user_id: Option<i64>, id: i64) -> Resul
         charge = charge.filter(charges::user_id.eq(user_id));
     }
     charge.first(connection).optional()?.ok_or(Error::NotFound)
+}
+
+/// The price version that a charge was made with.
+///
+/// # Errors
+/// The engine's.
+pub fn price_of(connection: &mut Connection, charge: &Charge) -> Result<PriceVersion, Error> {
+    Ok(prices::table.find(charge.price_id).select(PriceVersion::as_select()).first(connection)?)
+}
+
+/// The names of keys of `user_id`, and whether they are still there. A deleted one is called as its last charge says.
+///
+/// # Errors
+/// The engine's.
+pub fn key_names(
+    connection: &mut Connection,
+    user_id: i64,
+    key_ids: &[i64],
+) -> Result<BTreeMap<i64, (String, bool)>, Error> {
+    let present: Vec<(i64, String)> = api_keys::table
+        .filter(api_keys::user_id.eq(user_id))
+        .filter(api_keys::id.eq_any(key_ids))
+        .select((api_keys::id, api_keys::name))
+        .load(connection)?;
+    let mut names: BTreeMap<i64, (String, bool)> =
+        present.into_iter().map(|(id, name)| (id, (name, true))).collect();
+    for key_id in key_ids {
+        if !names.contains_key(key_id) {
+            let last = newest_of_key(connection, user_id, *key_id, 1)?;
+            names.extend(last.into_iter().map(|charge| (charge.key_id, (charge.key_name, false))));
+        }
+    }
+    Ok(names)
 }
 
 /// The newest charges of a key of `user_id`, at most `limit`; a deleted key's too.

@@ -6,4 +6,5 @@ mod pages;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod usage;
 mod welcome;
