@@ -3,6 +3,7 @@
 use crate::config::Reach;
 use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
+use crate::dashboard::turnstile::Turnstile;
 use crate::dashboard::{
     account, assets, guard, keys, overview, page, session, setup, sign_in, usage, welcome,
 };
@@ -37,6 +38,8 @@ pub struct House {
     pub setup: SetupToken,
     /// Checks passwords.
     pub hasher: Hasher,
+    /// Where those wait who give a password or a code.
+    pub turnstile: Turnstile,
     /// How long upstreams may be silent.
     pub upstream_timeouts: gateway::Timeouts,
 }
@@ -130,8 +133,20 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/sign-out", web::post().to(sign_in::sign_out))
         .route("/welcome", web::get().to(welcome::show))
         .route("/welcome", web::post().to(welcome::submit))
-        .route("/account/password", web::get().to(account::show))
-        .route("/account/password", web::post().to(account::submit))
+        .route("/sign-in/code", web::get().to(sign_in::code::show))
+        .route("/sign-in/code", web::post().to(sign_in::code::submit))
+        .route("/account", web::get().to(account::index))
+        .route("/account/nudge", web::post().to(account::dismiss_nudge))
+        .route("/account/password", web::get().to(account::password))
+        .route("/account/password", web::post().to(account::set_password))
+        .route("/account/second-factor", web::post().to(account::begin_second_factor))
+        .route("/account/second-factor/confirm", web::post().to(account::confirm_second_factor))
+        .route("/account/second-factor/codes", web::get().to(account::ask_new_codes))
+        .route("/account/second-factor/codes", web::post().to(account::new_codes))
+        .route("/account/second-factor/off", web::get().to(account::confirm_off))
+        .route("/account/second-factor/off", web::post().to(account::switch_off))
+        .route("/account/sessions/end-others", web::post().to(account::end_other_sessions))
+        .route("/account/sessions/{id}/end", web::post().to(account::end_session))
         .route("/keys", web::get().to(keys::index))
         .route("/keys/new", web::get().to(keys::new))
         .route("/keys/new", web::post().to(keys::create))
@@ -178,7 +193,8 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     // Ends with this function.
     let _rollup = Rollup::start(&house.store)?;
     // Made once: all workers count the same attempts.
-    let throttle = web::Data::new(Throttle::default());
+    let throttle = Throttle::new(house.store.clone(), house.vault.clone(), house.turnstile.clone());
+    let throttle = web::Data::new(throttle);
     let gateway = gateway::Shared::new(house.upstream_timeouts);
     let metrics = web::Data::new(Metrics::new(|registry| {
         gateway.figures.register(registry);

@@ -6,6 +6,7 @@ use crate::error::Error;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -13,8 +14,8 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Each costs 19 MiB and about 25 ms of a core; wrong passwords must not take the machine from the gateway.
-const AT_ONCE_MAX: usize = 2;
+/// Each costs 19 MiB and about 25 ms of a core; of two cores, wrong passwords must leave one to the gateway.
+const AT_ONCE_MAX: usize = 1;
 /// Longest a sign-in waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
@@ -49,17 +50,49 @@ fn is_readable(phc: &str) -> bool {
     PasswordHash::new(phc).is_ok()
 }
 
-/// Hashes and verifies for the server: on threads that may block, two at a time.
+/// Hashes and verifies for the server: on a thread that may block, one at a time. Clones share their turn.
 #[derive(Clone)]
-pub struct Hasher(Arc<Semaphore>);
+pub struct Hasher {
+    turns: Arc<Semaphore>,
+    figures: Arc<Figures>,
+}
+
+/// What it did so far.
+#[derive(Debug, Default)]
+struct Figures {
+    hashed: AtomicUsize,
+    running: AtomicUsize,
+    running_peak: AtomicUsize,
+}
 
 impl Default for Hasher {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE_MAX)))
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE_MAX)), figures: Arc::default() }
+    }
+}
+
+impl Figures {
+    fn count<T>(&self, work: impl FnOnce() -> T) -> T {
+        let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.running_peak.fetch_max(running, Ordering::Relaxed);
+        let done = work();
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.hashed.fetch_add(1, Ordering::Relaxed);
+        done
     }
 }
 
 impl Hasher {
+    /// How often it did the whole work of a hash.
+    pub fn hashed(&self) -> usize {
+        self.figures.hashed.load(Ordering::Relaxed)
+    }
+
+    /// Most hashes that ever ran at once.
+    pub fn running_peak(&self) -> usize {
+        self.figures.running_peak.load(Ordering::Relaxed)
+    }
+
     /// As [`hash`].
     ///
     /// # Errors
@@ -88,13 +121,14 @@ impl Hasher {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = tokio::time::timeout(TURN_WAIT, Arc::clone(&self.0).acquire_owned()).await;
+        let turn = tokio::time::timeout(TURN_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Error::Unavailable("too many passwords wait to be checked".into()));
         };
         // The turn goes along: a caller who leaves does not make room for one more while the work still runs.
+        let figures = Arc::clone(&self.figures);
         tokio::task::spawn_blocking(move || {
-            let done = work();
+            let done = figures.count(work);
             drop(turn);
             done
         })

@@ -1,6 +1,7 @@
 //! Encryption of secrets at rest: XChaCha20-Poly1305 under a master key that lives outside the database.
 //! Every ciphertext is bound to the row it belongs to; moved elsewhere it does not open.
 
+use crate::domain::second_factor::TotpSecret;
 use crate::domain::secret::{KeyDigest, KeySecret};
 use crate::error::Error;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
@@ -19,6 +20,7 @@ const NONCE_BYTES: usize = 24;
 pub struct Vault {
     cipher: XChaCha20Poly1305,
     cookie_key: [u8; 64],
+    subjects: Hkdf<Sha256>,
 }
 
 impl Vault {
@@ -54,15 +56,26 @@ impl Vault {
     /// From the key itself. Each use gets a key of its own, derived by HKDF-SHA-256.
     pub fn from_master_key(master_key: &[u8; MASTER_KEY_BYTES]) -> Self {
         let derive = Hkdf::<Sha256>::new(None, master_key);
-        let (mut secrets_key, mut cookie_key) = ([0; 32], [0; 64]);
+        let (mut secrets_key, mut cookie_key, mut subjects_key) = ([0; 32], [0; 64], [0; 32]);
         derive.expand(b"keyhouse secrets at rest", &mut secrets_key).expect("32 bytes is a valid length");
         derive.expand(b"keyhouse session cookie", &mut cookie_key).expect("64 bytes is a valid length");
-        Self { cipher: XChaCha20Poly1305::new(&secrets_key.into()), cookie_key }
+        derive.expand(b"keyhouse subjects", &mut subjects_key).expect("32 bytes is a valid length");
+        let subjects = Hkdf::from_prk(&subjects_key).expect("32 bytes is a valid length");
+        Self { cipher: XChaCha20Poly1305::new(&secrets_key.into()), cookie_key, subjects }
     }
 
     /// The key that signs session cookies: the same on every instance that shares the master key.
     pub fn cookie_key(&self) -> &[u8; 64] {
         &self.cookie_key
+    }
+
+    /// A keyed hash of a name or an address, for tables that count what they must not tell: the same on every instance
+    /// that shares the master key, and nothing to who does not have it.
+    pub fn subject(&self, text: &str) -> [u8; 32] {
+        let mut hash = [0; 32];
+        // HKDF's expansion to one block is HMAC of the text.
+        self.subjects.expand(text.as_bytes(), &mut hash).expect("32 bytes is a valid length");
+        hash
     }
 
     /// Encrypts the secret of a key of `user_id`.
@@ -96,6 +109,23 @@ impl Vault {
     /// As [`Vault::open_key`].
     pub fn open_upstream(&self, upstream_id: i64, sealed: &[u8]) -> Result<String, Error> {
         self.unseal(&format!("upstreams/{upstream_id}"), sealed)
+    }
+
+    /// Encrypts the secret that a user's authenticator app shares.
+    ///
+    /// # Errors
+    /// As [`Vault::seal_key`].
+    pub fn seal_second_factor(&self, user_id: i64, secret: &TotpSecret) -> Result<Vec<u8>, Error> {
+        self.seal(&format!("second_factors/{user_id}"), secret.expose().as_bytes())
+    }
+
+    /// Decrypts the secret that a user's authenticator app shares.
+    ///
+    /// # Errors
+    /// As [`Vault::open_key`].
+    pub fn open_second_factor(&self, user_id: i64, sealed: &[u8]) -> Result<TotpSecret, Error> {
+        let text = self.unseal(&format!("second_factors/{user_id}"), sealed)?;
+        TotpSecret::parse(&text).ok_or_else(|| Error::Internal("a stored second factor is damaged".into()))
     }
 
     fn seal(&self, row: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
@@ -167,6 +197,19 @@ mod tests {
             assert!(vault.open_key(1, &secret.digest(), &altered).is_err());
         }
         assert!(vault.open_upstream(1, &[]).is_err());
+        let secret = TotpSecret::generate();
+        let sealed = vault.seal_second_factor(1, &secret).expect("sealed");
+        let opened = vault.open_second_factor(1, &sealed).expect("opened");
+        assert_eq!(opened.expose(), secret.expose());
+        assert!(vault.open_second_factor(2, &sealed).is_err() && vault.open_upstream(1, &sealed).is_err());
+    }
+
+    #[test]
+    fn a_subject_is_the_same_only_under_the_same_key() {
+        let subject = |key: u8, text| Vault::from_master_key(&[key; 32]).subject(text);
+        assert_eq!(subject(7, "account/ada"), subject(7, "account/ada"));
+        assert_ne!(subject(7, "account/ada"), subject(8, "account/ada"));
+        assert_ne!(subject(7, "account/ada"), subject(7, "account/bob"));
     }
 
     #[test]

@@ -54,7 +54,11 @@ const dialog = document.getElementById("dialog");
 let opener = null;
 
 function openDialog() {
-  if (!dialog.open) dialog.showModal();
+  // The server may answer with a dialog where none was asked for.
+  if (!dialog.open) {
+    opener ??= document.activeElement;
+    dialog.showModal();
+  }
   // A form that came back refused: to the first wrong field.
   dialog.querySelector("[autofocus]")?.focus();
 }
@@ -142,12 +146,15 @@ function localizeTimes(root) {
   }
 }
 
-document.addEventListener("htmx:afterSettle", () => localizeTimes(document));
+document.addEventListener("htmx:afterSettle", () => {
+  localizeTimes(document);
+  setUpPasswords(document);
+});
 
 // Passwords: a button shows what was typed.
 
 function setUpPasswords(root) {
-  for (const button of root.querySelectorAll("[data-show-password]")) {
+  for (const button of root.querySelectorAll("[data-show-password][hidden]")) {
     const input = document.getElementById(button.dataset.showPassword);
     button.hidden = false;
     button.addEventListener("click", () => {

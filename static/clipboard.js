@@ -75,17 +75,20 @@
     const html = event.detail.serverResponse;
     const answer = new DOMParser().parseFromString(html, "text/html");
     const text = answer.querySelector("[data-select]")?.value;
-    if (!text) return;
+    if (!text) return; // a form that asks for the second factor first
     event.detail.shouldSwap = false;
-    const name = asker(event).dataset.copyKey;
-    finishCopy(copies.get(event.detail.xhr), text).then((copied) => {
-      if (copied) say("success", `Copied the key “${name}”`);
-      else showInstead(html);
+    const { copyKey: name } = asker(event).dataset;
+    const begun = copies.get(event.detail.xhr);
+    copies.delete(event.detail.xhr);
+    finishCopy(begun, text).then((copied) => {
+      if (!copied) return showInstead(html);
+      document.dispatchEvent(new Event("closeDialog")); // that form, if it was asked for
+      say("success", `Copied the key “${name}”`);
     });
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (isCopy(event) && event.detail.xhr.status !== 200) copies.get(event.detail.xhr)?.reject(new Error("no key"));
+    if (isCopy(event)) copies.get(event.detail.xhr)?.reject(new Error("no key"));
   });
 
   function showInstead(html) {

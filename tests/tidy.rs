@@ -42,6 +42,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("prometheus_client", &["src/metrics.rs"]),
     ("chacha20poly1305", &["src/vault.rs"]),
     ("argon2", &["src/password.rs"]),
+    ("totp_rs", &["src/domain/second_factor.rs"]),
     ("clap", &["src/cli/"]),
 ];
 

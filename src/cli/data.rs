@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::clock;
 use crate::error::Error;
-use crate::store::{Connection, DatabaseUrl, Store, keys, upstreams};
+use crate::store::{Connection, DatabaseUrl, Store, keys, second_factors, upstreams};
 use crate::vault::Vault;
 use clap::Args;
 use std::fs::DirBuilder;
@@ -78,10 +78,12 @@ impl DataOptions {
     /// a database that holds no secret yet: a second master key would seal what the first cannot open.
     pub fn open_vault(&self, store: &Store) -> Result<Vault, Failure> {
         let path = self.master_key_file();
-        let (key, upstream) = store.with(|connection| {
-            Ok((keys::any_ciphertext(connection)?, upstreams::any_ciphertext(connection)?))
+        let (key, upstream, factor) = store.with(|connection| {
+            let key = keys::any_ciphertext(connection)?;
+            let upstream = upstreams::any_ciphertext(connection)?;
+            Ok((key, upstream, second_factors::any_ciphertext(connection)?))
         })?;
-        if !path.exists() && (key.is_some() || upstream.is_some()) {
+        if !path.exists() && (key.is_some() || upstream.is_some() || factor.is_some()) {
             return Err(Failure::Failed(format!(
                 "There is no master key at {}, but the database holds secrets sealed under one. \
                  Say where it is with --master-key-file.",
@@ -92,7 +94,9 @@ impl DataOptions {
         let opens_key =
             key.is_none_or(|(user_id, digest, sealed)| vault.open_key(user_id, &digest, &sealed).is_ok());
         let opens_upstream = upstream.is_none_or(|(id, sealed)| vault.open_upstream(id, &sealed).is_ok());
-        if opens_key && opens_upstream {
+        let opens_factor =
+            factor.is_none_or(|(user_id, sealed)| vault.open_second_factor(user_id, &sealed).is_ok());
+        if opens_key && opens_upstream && opens_factor {
             return Ok(vault);
         }
         Err(Failure::Failed(format!(

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use crate::app::{self, House};
 use crate::config::{Reach, parse_public_url};
 use crate::dashboard::setup::SetupToken;
+use crate::dashboard::turnstile::Turnstile;
 use crate::domain::network::parse_cidr;
 use crate::gateway::Timeouts;
 use crate::ledger::Instance;
@@ -88,6 +89,7 @@ pub(super) fn serve(
     let house = House {
         setup: SetupToken::generate(&store)?,
         hasher: Hasher::default(),
+        turnstile: Turnstile::default(),
         upstream_timeouts: Timeouts::default(),
         ledger: instance.ledger().clone(),
         store,

@@ -269,9 +269,8 @@ fn set_password(options: &SetPassword, context: &Context) -> Result<(), Failure>
         .with(|connection, _| users::find_by_name(connection, options.name.as_str()))
         .map_err(unknown(&options.name))?;
     let hash = password::hash(&new_password(&options.name, options.password_stdin)?)?;
-    context.with(|connection, now_ms| {
-        users::set_password(connection, user.id, &hash, None, &Actor::cli(), now_ms)
-    })?;
+    context
+        .with(|connection, now_ms| users::set_password(connection, user.id, &hash, &Actor::cli(), now_ms))?;
     context.output.one(&UserView::from(user))
 }
 

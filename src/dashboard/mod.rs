@@ -3,6 +3,8 @@
 pub mod account;
 pub mod answer;
 pub mod assets;
+pub mod confirm;
+pub mod door;
 pub mod error;
 pub mod guard;
 pub mod keys;
@@ -13,5 +15,6 @@ pub mod session;
 pub mod setup;
 pub mod sign_in;
 pub mod throttle;
+pub mod turnstile;
 pub mod usage;
 pub mod welcome;

@@ -5,10 +5,11 @@ use super::guard::is_htmx;
 use super::sign_in;
 use crate::clock::now_ms;
 use crate::config::Reach;
+use crate::domain::device;
 use crate::error::Error;
 use crate::store::audit::Actor;
 use crate::store::sessions::{self, NewSession};
-use crate::store::users::{self, User};
+use crate::store::users::User;
 use crate::store::{Connection, Store};
 use crate::vault::Vault;
 use actix_session::config::{CookieContentSecurity, PersistentSession};
@@ -18,8 +19,11 @@ use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Key, SameSite};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderValue, USER_AGENT};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,9 +33,18 @@ const LIFETIME: Duration = Duration::days(14);
 /// One write a day keeps it alive, rather than one for every request.
 const EXTEND_AFTER_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Its owner's list says "last used" to within so much; one write each time, rather than one for every request.
+const SEEN_AFTER_MS: i64 = 5 * 60 * 1000;
+
 /// Whose session it is; also copied to the row's own column, by which the store ends sessions of a user.
 const USER_ID: &str = "user_id";
+/// By which its owner's list knows it; also a column.
+const SESSION_ID: &str = "session_id";
 const EXTENDED_AT_MS: &str = "extended_at_ms";
+/// See [`Awaited`].
+const AWAITED: &str = "awaited";
+/// Of the browser, on their way to the row's columns; the state itself does not keep it.
+const VISITOR: &str = "visitor";
 
 type State = HashMap<String, String>;
 
@@ -51,18 +64,29 @@ impl DbSessionStore {
     async fn write(
         &self,
         key_digest: [u8; 32],
-        state: &State,
+        mut state: State,
         ttl: &Duration,
         act: fn(&mut Connection, &NewSession<'_>, i64) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let user_id = state.get(USER_ID).and_then(|id| id.parse().ok());
-        let state = serde_json::to_string(state)
-            .map_err(|error| Error::Internal(format!("a session's state: {error}")))?;
+        let visitor: Option<Visitor> = state.remove(VISITOR).and_then(|text| read(&text));
+        let awaited: Option<Awaited> = state.get(AWAITED).and_then(|text| read(text));
+        let user_id = state.get(USER_ID).and_then(|id| read(id)).or(awaited.map(|awaited| awaited.user_id));
+        let id: Option<String> = state.get(SESSION_ID).and_then(|id| read(id));
+        let client_ip = visitor.as_ref().map(|visitor| visitor.client_ip.to_string());
+        let state = serde_json::to_string(&state).map_err(unwritable)?;
         let now_ms = now_ms();
         let expires_at_ms = expires_at_ms(now_ms, ttl);
         self.store
             .run(move |connection| {
-                let session = NewSession { key_digest: &key_digest, user_id, state: &state, expires_at_ms };
+                let session = NewSession {
+                    key_digest: &key_digest,
+                    user_id,
+                    id: id.as_deref(),
+                    client_ip: client_ip.as_deref(),
+                    user_agent: visitor.as_ref().map_or("", |visitor| &visitor.user_agent),
+                    state: &state,
+                    expires_at_ms,
+                };
                 act(connection, &session, now_ms)
             })
             .await
@@ -85,14 +109,14 @@ impl SessionStore for DbSessionStore {
 
     async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
         let key = new_key().map_err(SaveError::Other)?;
-        self.write(digest(&key), &state, ttl, sessions::create)
+        self.write(digest(&key), state, ttl, sessions::create)
             .await
             .map_err(|error| SaveError::Other(error.into()))?;
         Ok(key)
     }
 
     async fn update(&self, key: SessionKey, state: State, ttl: &Duration) -> Result<SessionKey, UpdateError> {
-        match self.write(digest(&key), &state, ttl, sessions::update).await {
+        match self.write(digest(&key), state, ttl, sessions::update).await {
             // Ended while this request was under way: it stays ended, and the next request finds nothing.
             Ok(()) | Err(Error::NotFound) => Ok(key),
             Err(error) => Err(UpdateError::Other(error.into())),
@@ -155,15 +179,83 @@ pub fn session_middleware(vault: &Vault, reach: &Reach, store: &Store) -> Sessio
         .build()
 }
 
+fn unwritable(error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("a session's state: {error}"))
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+/// Who asks: from where, and with what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Visitor {
+    /// Address.
+    pub client_ip: IpAddr,
+    /// What the browser says it is, bounded.
+    pub user_agent: String,
+}
+
+impl Visitor {
+    /// Of a request.
+    pub fn of(request: &HttpRequest, reach: &Reach) -> Self {
+        let user_agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        Self {
+            client_ip: reach.client_address(request),
+            user_agent: device::bounded(&String::from_utf8_lossy(user_agent)),
+        }
+    }
+}
+
 /// Makes this session the user's, under a new key: one that was planted before sign-in is worth nothing after it.
 ///
 /// # Errors
-/// Never in practice: numbers are always JSON.
-pub(super) fn begin(session: &Session, user_id: i64) -> Result<(), Error> {
+/// Never in practice: all of it is JSON.
+pub(super) fn begin(session: &Session, user_id: i64, visitor: &Visitor) -> Result<(), Error> {
     session.clear();
     session.renew();
-    let stored = session.insert(USER_ID, user_id).and_then(|()| session.insert(EXTENDED_AT_MS, now_ms()));
-    stored.map_err(|error| Error::Internal(format!("a session's state: {error}")))
+    let id: [u8; 16] = rand::random();
+    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    session.insert(USER_ID, user_id).map_err(unwritable)?;
+    session.insert(SESSION_ID, id).map_err(unwritable)?;
+    session.insert(EXTENDED_AT_MS, now_ms()).map_err(unwritable)?;
+    session.insert(VISITOR, visitor).map_err(unwritable)
+}
+
+/// In a session between the password and the second factor: nobody is signed in, but somebody's password was right.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Awaited {
+    /// Whose password.
+    pub user_id: i64,
+    /// When it was given.
+    pub since_ms: i64,
+    /// Where they want to go.
+    pub next: Option<String>,
+    /// Wrong codes so far.
+    pub wrong: u32,
+}
+
+/// Makes this session one that waits for the second factor, under a new key.
+///
+/// # Errors
+/// As [`begin`].
+pub(super) fn begin_awaiting(session: &Session, awaited: &Awaited) -> Result<(), Error> {
+    session.clear();
+    session.renew();
+    set_awaited(session, awaited)
+}
+
+/// What this session waits for.
+pub(super) fn awaited(session: &Session) -> Option<Awaited> {
+    session.entries().get(AWAITED).and_then(|text| read(text))
+}
+
+/// Changes what this session waits for.
+///
+/// # Errors
+/// As [`begin`].
+pub(super) fn set_awaited(session: &Session, awaited: &Awaited) -> Result<(), Error> {
+    session.insert(AWAITED, awaited).map_err(unwritable)
 }
 
 /// The user of this request. A page that takes it is for people who are signed in; others are sent to sign in.
@@ -173,6 +265,10 @@ pub struct SignedIn {
     /// Where the request came from.
     pub client_ip: IpAddr,
     pub(super) session: Session,
+    /// Of this session, in the list of its owner's.
+    pub(super) session_id: String,
+    /// When the second factor was last given in this session, or they signed in.
+    pub(super) confirmed_at_ms: i64,
 }
 
 impl SignedIn {
@@ -182,16 +278,25 @@ impl SignedIn {
     }
 
     async fn load(session: Session, store: &Store, client_ip: IpAddr) -> Result<Option<Self>, Error> {
-        let Some(user_id) = number(&session, USER_ID) else {
+        let Some((user_id, id)) = value(&session, USER_ID).zip(value::<String>(&session, SESSION_ID)) else {
             return Ok(None);
         };
-        let user = match store.run(move |connection| users::find(connection, user_id)).await {
-            Ok(user) if user.enabled => user,
+        let session_id = id.clone();
+        let found = store.run(move |connection| {
+            let now_ms = now_ms();
+            let (user, row) = sessions::find(connection, user_id, &id, now_ms)?;
+            if now_ms.saturating_sub(row.last_seen_at_ms) >= SEEN_AFTER_MS {
+                sessions::see(connection, &id, &client_ip.to_string(), now_ms)?;
+            }
+            Ok((user, row.confirmed_at_ms))
+        });
+        let (user, confirmed_at_ms) = match found.await {
+            Ok((user, confirmed_at_ms)) if user.enabled => (user, confirmed_at_ms),
             Ok(_) | Err(Error::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
         extend(&session)?;
-        Ok(Some(Self { user, client_ip, session }))
+        Ok(Some(Self { user, client_ip, session, session_id, confirmed_at_ms }))
     }
 }
 
@@ -211,19 +316,18 @@ impl FromRequest for Admin {
     }
 }
 
-fn number(session: &Session, name: &str) -> Option<i64> {
-    session.entries().get(name).and_then(|value| value.parse().ok())
+fn value<T: DeserializeOwned>(session: &Session, name: &str) -> Option<T> {
+    session.entries().get(name).and_then(|value| read(value))
 }
 
 /// A change of the state makes the middleware write it with a new end and send the cookie again.
 fn extend(session: &Session) -> Result<(), Error> {
     let now_ms = now_ms();
-    if number(session, EXTENDED_AT_MS).is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < EXTEND_AFTER_MS) {
+    let extended_at_ms: Option<i64> = value(session, EXTENDED_AT_MS);
+    if extended_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < EXTEND_AFTER_MS) {
         return Ok(());
     }
-    session
-        .insert(EXTENDED_AT_MS, now_ms)
-        .map_err(|error| Error::Internal(format!("a session's state: {error}")))
+    session.insert(EXTENDED_AT_MS, now_ms).map_err(unwritable)
 }
 
 impl FromRequest for SignedIn {

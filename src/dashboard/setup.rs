@@ -1,20 +1,17 @@
 //! `/setup`: makes the first admin. Whoever reads the server's terminal may do it, once, and nobody else.
 
+use super::door::Door;
 use super::error::PageError;
 use super::page;
-use super::{session, sign_in};
 use crate::clock::now_ms;
-use crate::config::Reach;
 use crate::domain::FieldErrors;
 use crate::domain::user::{NewPassword, UserName};
 use crate::error::Error;
-use crate::password::Hasher;
 use crate::store::Store;
-use crate::store::audit::Actor;
 use crate::store::users::{self, NewUser};
 use actix_session::Session;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use askama::Template;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
@@ -112,13 +109,11 @@ pub async fn show(
 /// # Errors
 /// As [`show`].
 pub async fn submit(
-    request: HttpRequest,
     form: web::Form<Form>,
     session: Session,
-    reach: web::Data<Reach>,
     setup: web::Data<SetupToken>,
     store: web::Data<Store>,
-    hasher: web::Data<Hasher>,
+    door: Door,
 ) -> Result<HttpResponse, PageError> {
     let Form { token, name, password } = form.into_inner();
     setup.check(&token, &store).await?;
@@ -129,16 +124,17 @@ pub async fn submit(
             return Ok(page::render(StatusCode::UNPROCESSABLE_ENTITY, &page));
         }
     };
-    let actor =
-        Actor { name: user_name.as_str().to_owned(), client_ip: Some(reach.client_address(&request)) };
-    let password_hash = Some(hasher.hash(password).await?);
+    let actor = door.actor(user_name.as_str());
+    let password_hash = Some(door.hash(password).await?);
     let new = NewUser { name: user_name, password_hash, is_admin: true };
     // Of two who submit at once, one makes the admin.
-    let made = store.run(move |connection| users::create_first(connection, &new, &actor, now_ms())).await?;
-    let id = made.ok_or(Error::NotFound)?;
-    session::begin(&session, id)?;
-    tracing::info!(user.id = id, "the first admin was made");
-    Ok(page::redirect(sign_in::LANDING))
+    let made = store.run(move |connection| {
+        let id = users::create_first(connection, &new, &actor, now_ms())?.ok_or(Error::NotFound)?;
+        users::find(connection, id)
+    });
+    let user = made.await?;
+    tracing::info!(user.id = user.id, "the first admin was made");
+    Ok(page::redirect(&door.let_in(&session, &user, None).await?))
 }
 
 fn parse(name: &str, password: &str) -> Result<(UserName, NewPassword), FieldErrors> {

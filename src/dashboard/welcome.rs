@@ -1,17 +1,16 @@
 //! `/welcome`: a person who was given a one-time link sets a password and is signed in.
 
+use super::door::Door;
 use super::error::PageError;
 use super::page;
-use super::sign_in::{self, wait_sentence, with_retry_after};
-use super::throttle::{Throttle, TooMany};
+use super::sign_in::{wait_sentence, with_retry_after};
+use super::throttle::TooMany;
 use crate::clock::now_ms;
 use crate::config::Reach;
 use crate::domain::FieldErrors;
 use crate::domain::sign_in_link::SignInToken;
 use crate::domain::user::NewPassword;
 use crate::error::Error;
-use crate::password::Hasher;
-use crate::store::audit::Actor;
 use crate::store::users::User;
 use crate::store::{Store, sign_in_links};
 use actix_session::Session;
@@ -70,13 +69,11 @@ fn refused(too_many: TooMany) -> HttpResponse {
 /// # Errors
 /// When the database is away.
 pub async fn show(
-    request: HttpRequest,
     query: web::Query<Query>,
-    reach: web::Data<Reach>,
     store: web::Data<Store>,
-    throttle: web::Data<Throttle>,
+    door: Door,
 ) -> Result<HttpResponse, PageError> {
-    if let Err(too_many) = throttle.admit_address(reach.client_address(&request)) {
+    if let Err(too_many) = door.stranger().await? {
         return Ok(refused(too_many));
     }
     match find(&query.token, &store).await? {
@@ -93,16 +90,12 @@ pub async fn show(
 /// # Errors
 /// As [`show`]; when too many passwords are being hashed.
 pub async fn submit(
-    request: HttpRequest,
     form: web::Form<Form>,
     session: Session,
-    reach: web::Data<Reach>,
     store: web::Data<Store>,
-    hasher: web::Data<Hasher>,
-    throttle: web::Data<Throttle>,
+    door: Door,
 ) -> Result<HttpResponse, PageError> {
-    let client_ip = reach.client_address(&request);
-    if let Err(too_many) = throttle.admit_address(client_ip) {
+    if let Err(too_many) = door.stranger().await? {
         return Ok(refused(too_many));
     }
     let Some((token, user)) = find(&form.token, &store).await? else {
@@ -113,16 +106,11 @@ pub async fn submit(
         let page = Page { token, user_name: user.name, errors };
         return Ok(page::render(StatusCode::UNPROCESSABLE_ENTITY, &page));
     };
-    let hash = hasher.hash(password).await?;
-    let actor = Actor { name: user.name, client_ip: Some(client_ip) };
-    let digest = token.digest();
+    let (hash, actor, digest) = (door.hash(password).await?, door.actor(&user.name), token.digest());
     let taken =
-        store.run(move |connection| sign_in_links::take(connection, &digest, &hash, &actor, now_ms())).await;
-    match taken {
-        Ok(user) => {
-            super::session::begin(&session, user.id)?;
-            Ok(page::redirect(sign_in::LANDING))
-        }
+        store.run(move |connection| sign_in_links::take(connection, &digest, &hash, &actor, now_ms()));
+    match taken.await {
+        Ok(user) => Ok(page::redirect(&door.let_in(&session, &user, None).await?)),
         Err(Error::NotFound) => Ok(gone()),
         Err(error) => Err(error.into()),
     }

@@ -3,14 +3,17 @@
 
 pub mod charge;
 pub mod credits;
+pub mod device;
 pub mod expiry;
 pub mod key;
 pub mod models;
 pub mod network;
 pub mod price;
 pub mod response;
+pub mod second_factor;
 pub mod secret;
 pub mod sign_in_link;
+pub mod throttle;
 pub mod upstream;
 pub mod usage;
 pub mod user;

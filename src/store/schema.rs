@@ -22,6 +22,11 @@ diesel::table! {
         state -> Text,
         created_at_ms -> BigInt,
         expires_at_ms -> BigInt,
+        id -> Nullable<Text>,
+        client_ip -> Nullable<Text>,
+        user_agent -> Text,
+        last_seen_at_ms -> BigInt,
+        confirmed_at_ms -> BigInt,
     }
 }
 
@@ -31,6 +36,30 @@ diesel::table! {
         digest -> Binary,
         created_at_ms -> BigInt,
         expires_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    second_factors (user_id) {
+        user_id -> BigInt,
+        ciphertext -> Binary,
+        confirmed_at_ms -> Nullable<BigInt>,
+        last_step -> BigInt,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    recovery_codes (user_id, digest) {
+        user_id -> BigInt,
+        digest -> Binary,
+    }
+}
+
+diesel::table! {
+    sign_in_throttles (subject) {
+        subject -> Binary,
+        full_at_ms -> BigInt,
     }
 }
 
@@ -245,6 +274,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(sign_in_links -> users (user_id));
 diesel::joinable!(api_keys -> users (user_id));
 diesel::joinable!(api_keys -> groups (group_id));
@@ -258,6 +288,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     users,
     sessions,
     sign_in_links,
+    second_factors,
+    recovery_codes,
+    sign_in_throttles,
     groups,
     group_users,
     api_keys,

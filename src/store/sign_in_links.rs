@@ -91,7 +91,7 @@ pub fn take(
         let user = find(connection, digest, now_ms)?;
         let of_digest = sign_in_links::table.filter(sign_in_links::digest.eq(&digest.0[..]));
         found(diesel::delete(of_digest).execute(connection)?)?;
-        replace_password(connection, user.id, password_hash, None)?;
+        replace_password(connection, user.id, password_hash)?;
         let subject = format!("user {}", user.id);
         audit::record(connection, actor, "user.sign_in_link_used", &subject, now_ms)?;
         Ok(user)

@@ -3,7 +3,7 @@
 use super::Connection;
 use super::audit::{self, Actor};
 use super::schema::{api_keys, group_users, responses, sessions, users};
-use super::{admins, found, grants, schema, sign_in_links, taken};
+use super::{admins, found, grants, schema, second_factors, sign_in_links, taken};
 use crate::domain::credits::Credits;
 use crate::domain::sign_in_link::LinkDigest;
 use crate::domain::user::UserName;
@@ -207,7 +207,7 @@ pub fn set_enabled(
     })
 }
 
-/// Sets a password and ends every session of the user but the one of `keep_session` (its key's digest).
+/// Sets a password and ends every session of the user.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -215,12 +215,11 @@ pub fn set_password(
     connection: &mut Connection,
     id: i64,
     password_hash: &str,
-    keep_session: Option<&[u8]>,
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
-        replace_password(connection, id, password_hash, keep_session)?;
+        replace_password(connection, id, password_hash)?;
         audit::record(connection, actor, "user.set_password", &format!("user {id}"), now_ms)
     })
 }
@@ -239,10 +238,23 @@ pub fn reset_password(
 ) -> Result<i64, Error> {
     connection.write(|connection| {
         admins::leave_one(connection, id)?;
-        replace_password(connection, id, NO_PASSWORD, None)?;
+        replace_password(connection, id, NO_PASSWORD)?;
         audit::record(connection, actor, "user.reset_password", &format!("user {id}"), now_ms)?;
         sign_in_links::add(connection, id, link, actor, now_ms)
     })
+}
+
+/// Switches off the second factor of somebody who lost it; they sign in with their password alone then.
+///
+/// # Errors
+/// The engine's; to have none is no error.
+pub fn reset_second_factor(
+    connection: &mut Connection,
+    id: i64,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    second_factors::remove(connection, id, "user.reset_second_factor", actor, now_ms)
 }
 
 /// The part of a transaction that replaces a password.
@@ -250,18 +262,12 @@ pub(super) fn replace_password(
     connection: &mut Connection,
     id: i64,
     password_hash: &str,
-    keep_session: Option<&[u8]>,
 ) -> Result<(), Error> {
     let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
         .set(users::password_hash.eq(password_hash))
         .execute(connection)?;
     found(rows)?;
-    diesel::delete(
-        sessions::table
-            .filter(sessions::user_id.eq(id))
-            .filter(sessions::key_digest.ne(keep_session.unwrap_or_default())),
-    )
-    .execute(connection)?;
+    diesel::delete(sessions::table.filter(sessions::user_id.eq(id))).execute(connection)?;
     Ok(())
 }
 
@@ -314,6 +320,7 @@ pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) 
         diesel::delete(api_keys::table.filter(api_keys::user_id.eq(id))).execute(connection)?;
         diesel::delete(sessions::table.filter(sessions::user_id.eq(id))).execute(connection)?;
         diesel::delete(schema::sign_in_links::table.find(id)).execute(connection)?;
+        second_factors::forget(connection, id)?;
         diesel::delete(group_users::table.filter(group_users::user_id.eq(id))).execute(connection)?;
         diesel::delete(responses::table.filter(responses::user_id.eq(id))).execute(connection)?;
         audit::record(connection, actor, "user.delete", &format!("user {id} {name}"), now_ms)

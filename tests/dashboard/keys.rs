@@ -78,7 +78,7 @@ fn create(house: &House, person: &Person, htmx: bool, fields: &[(&str, &str)]) -
     send(if htmx { request.header("hx-request", "true") } else { request })
 }
 
-fn make_key(house: &House, person: &Person, name: &str) -> (Key, String) {
+pub fn make_key(house: &House, person: &Person, name: &str) -> (Key, String) {
     let answer = create(house, person, true, &[("name", name)]);
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     let key = house.with(|connection| {

@@ -246,7 +246,7 @@ fn changing_the_password_ends_the_other_sessions_and_keeps_this_one() {
         elsewhere.sign_in("ada", PASSWORD);
         let bob = house.user("bob");
         let answer = change_password(&here, PASSWORD, OTHER_PASSWORD);
-        assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/account/password"));
+        assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/account"));
         assert!(here.get("/account/password").body.contains("Password changed."));
         assert!(!here.get("/account/password").body.contains("Password changed."), "said once");
         assert!(here.is_signed_in() && bob.is_signed_in());

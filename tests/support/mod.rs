@@ -13,6 +13,7 @@ use keyhouse::app;
 use keyhouse::clock::now_ms;
 use keyhouse::config::Reach;
 use keyhouse::dashboard::setup::SetupToken;
+use keyhouse::dashboard::turnstile::Turnstile;
 use keyhouse::domain::user::{NewPassword, UserName};
 use keyhouse::gateway::Timeouts;
 use keyhouse::ledger::Instance;
@@ -37,12 +38,14 @@ pub struct House {
     pub url: String,
     pub store: Store,
     pub vault: Vault,
+    pub hasher: Hasher,
+    pub turnstile: Turnstile,
     /// Of a house that began without users.
     pub setup_link: Option<String>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     instance: Option<Instance>,
-    database: Database,
+    database: Option<Database>,
 }
 
 impl House {
@@ -57,20 +60,33 @@ impl House {
 
     /// With this patience for upstreams.
     pub fn start_patient(engine: Engine, reach: Reach, upstream_timeouts: Timeouts) -> Self {
-        let database = Database::new(engine);
+        Self::open(Database::new(engine), reach, upstream_timeouts)
+    }
+
+    /// Stops the server and starts another over the same database.
+    pub fn restart(mut self) -> Self {
+        self.stop();
+        // What is left behind has no server to stop and no database to drop.
+        let database = self.database.take().expect("a house has a database");
+        Self::open(database, Reach { public_url: None, trusted_proxies: Vec::new() }, Timeouts::default())
+    }
+
+    fn open(database: Database, reach: Reach, upstream_timeouts: Timeouts) -> Self {
         let store = Store::open(&database.url).expect("the store opens");
         let vault = Vault::open_or_create(&database.path("master.key")).expect("a master key is made");
         let instance = Instance::start(&store).expect("the ledger starts");
         let setup = SetupToken::generate(&store).expect("the users are counted");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it has an address"));
+        let (hasher, turnstile) = (Hasher::default(), Turnstile::default());
         let house = app::House {
             store: store.clone(),
             vault: vault.clone(),
             ledger: instance.ledger().clone(),
             reach,
             setup: setup.clone(),
-            hasher: Hasher::default(),
+            hasher: hasher.clone(),
+            turnstile: turnstile.clone(),
             upstream_timeouts,
         };
         let (stop, stopped) = oneshot::channel();
@@ -87,10 +103,25 @@ impl House {
             url,
             store,
             vault,
+            hasher,
+            turnstile,
             stop: Some(stop),
             server: Some(server),
             instance: Some(instance),
-            database,
+            database: Some(database),
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The server may have ended by itself.
+            let _ = stop.send(());
+        }
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+        if let Some(instance) = self.instance.take() {
+            instance.stop();
         }
     }
 
@@ -134,16 +165,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // The server may have ended by itself.
-            let _ = stop.send(());
-        }
-        if let Some(server) = self.server.take() {
-            let _ = server.join();
-        }
-        if let Some(instance) = self.instance.take() {
-            instance.stop();
-        }
+        self.stop();
     }
 }
 

@@ -1,1 +1,10 @@
+DROP TABLE sign_in_throttles;
+DROP TABLE recovery_codes;
+DROP TABLE second_factors;
+DROP INDEX sessions_by_id;
+ALTER TABLE sessions DROP COLUMN confirmed_at_ms;
+ALTER TABLE sessions DROP COLUMN last_seen_at_ms;
+ALTER TABLE sessions DROP COLUMN user_agent;
+ALTER TABLE sessions DROP COLUMN client_ip;
+ALTER TABLE sessions DROP COLUMN id;
 DROP TABLE sign_in_links;

@@ -5,6 +5,8 @@ use super::PLACE;
 use super::list::load_row;
 use crate::clock::now_ms;
 use crate::dashboard::answer;
+use crate::dashboard::confirm::{self, Wish};
+use crate::dashboard::door::Door;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page;
 use crate::dashboard::session::SignedIn;
@@ -42,11 +44,25 @@ struct Revealed {
 /// Not found; the engine's; when the stored secret does not open.
 pub async fn copy(
     id: web::Path<i64>,
+    form: web::Form<confirm::Form>,
     htmx: Htmx,
     signed_in: SignedIn,
-    store: web::Data<Store>,
-    vault: web::Data<Vault>,
+    house: (web::Data<Store>, web::Data<Vault>, Door),
 ) -> Result<HttpResponse, PageError> {
+    let (store, vault, door) = house;
+    let name = name_of(*id, &signed_in, &store).await?;
+    let wish = Wish {
+        action: format!("/keys/{id}/copy"),
+        button: "Copy the key",
+        target: "dialog".to_owned(),
+        swap: "innerHTML",
+        copies: Some(name),
+        place: PLACE,
+        back: "/keys",
+    };
+    if let Some(answer) = confirm::ask(&wish, form.into_inner(), &htmx, &signed_in, &store, &door).await? {
+        return Ok(answer);
+    }
     let (name, secret) = take_secret(*id, "key.copy", &signed_in, &store, &vault).await?;
     Ok(secret_page(&htmx, &signed_in, name, secret))
 }
@@ -57,17 +73,37 @@ pub async fn copy(
 /// As [`copy`].
 pub async fn reveal(
     id: web::Path<i64>,
+    form: web::Form<confirm::Form>,
     htmx: Htmx,
     signed_in: SignedIn,
-    store: web::Data<Store>,
-    vault: web::Data<Vault>,
+    house: (web::Data<Store>, web::Data<Vault>, Door),
 ) -> Result<HttpResponse, PageError> {
+    let (store, vault, door) = house;
+    // What is not theirs is not there, code or no code.
+    name_of(*id, &signed_in, &store).await?;
+    let wish = Wish {
+        action: format!("/keys/{id}/reveal"),
+        button: "Reveal the key",
+        target: format!("key-secret-{id}"),
+        swap: "outerHTML",
+        copies: None,
+        place: PLACE,
+        back: "/keys",
+    };
+    if let Some(answer) = confirm::ask(&wish, form.into_inner(), &htmx, &signed_in, &store, &door).await? {
+        return Ok(answer);
+    }
     let (name, secret) = take_secret(*id, "key.reveal", &signed_in, &store, &vault).await?;
     if htmx.is_htmx {
         let revealed = Revealed { id: *id, name, secret };
         return Ok(page::render(StatusCode::OK, &revealed));
     }
     Ok(secret_page(&htmx, &signed_in, name, secret))
+}
+
+async fn name_of(id: i64, signed_in: &SignedIn, store: &Store) -> Result<String, PageError> {
+    let user_id = signed_in.user.id;
+    Ok(store.run(move |connection| Ok(keys::find(connection, user_id, id)?.0.name)).await?)
 }
 
 fn secret_page(htmx: &Htmx, signed_in: &SignedIn, name: String, secret: KeySecret) -> HttpResponse {
