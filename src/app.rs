@@ -5,7 +5,8 @@ use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
 use crate::dashboard::turnstile::Turnstile;
 use crate::dashboard::{
-    account, assets, guard, keys, overview, page, session, setup, sign_in, usage, welcome,
+    account, all_keys, assets, audit, groups, guard, keys, overview, page, session, setup, sign_in, usage,
+    users, welcome,
 };
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
@@ -161,7 +162,38 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/overview", web::get().to(overview::show))
         .route("/usage", web::get().to(usage::index))
         .route("/usage/export.csv", web::get().to(usage::export))
-        .route("/usage/{id}", web::get().to(usage::show));
+        .route("/usage/{id}", web::get().to(usage::show))
+        .configure(people_routes);
+}
+
+/// For admins: to everybody else these pages do not exist.
+fn people_routes(routes: &mut web::ServiceConfig) {
+    routes
+        .route("/users", web::get().to(users::index))
+        .route("/users/new", web::get().to(users::new))
+        .route("/users/new", web::post().to(users::create))
+        .route("/users/{id}", web::get().to(users::show))
+        .route("/users/{id}/grants", web::get().to(users::grants))
+        .route("/users/{id}/grant", web::get().to(users::ask_grant))
+        .route("/users/{id}/grant", web::post().to(users::grant))
+        .route("/users/{id}/enabled", web::post().to(users::set_enabled))
+        .route("/users/{id}/admin", web::post().to(users::set_admin))
+        .route("/users/{id}/reset-password", web::get().to(users::confirm_reset))
+        .route("/users/{id}/reset-password", web::post().to(users::reset_password))
+        .route("/users/{id}/delete", web::get().to(users::confirm_delete))
+        .route("/users/{id}/delete", web::post().to(users::delete))
+        .route("/all-keys", web::get().to(all_keys::index))
+        .route("/all-keys/{id}/enabled", web::post().to(all_keys::set_enabled))
+        .route("/all-keys/{id}/delete", web::get().to(all_keys::confirm_delete))
+        .route("/all-keys/{id}/delete", web::post().to(all_keys::delete))
+        .route("/groups", web::get().to(groups::index))
+        .route("/groups/new", web::get().to(groups::new))
+        .route("/groups/new", web::post().to(groups::create))
+        .route("/groups/{id}/edit", web::get().to(groups::edit))
+        .route("/groups/{id}/edit", web::post().to(groups::save))
+        .route("/groups/{id}/delete", web::get().to(groups::confirm_delete))
+        .route("/groups/{id}/delete", web::post().to(groups::delete))
+        .route("/audit", web::get().to(audit::index));
 }
 
 /// Where a user lands.

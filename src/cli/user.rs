@@ -5,9 +5,10 @@ use super::failure::Failure;
 use super::output::{Deleted, Show, credits, moment, yes_no};
 use super::sign_in_link::{self, LinkOptions, LinkView, SignInLink};
 use super::stdin;
+use crate::domain::Invalid;
 use crate::domain::credits::Credits;
+use crate::domain::grant::parse_note;
 use crate::domain::user::{NewPassword, UserName};
-use crate::domain::{Invalid, parse_label};
 use crate::error::Error;
 use crate::password;
 use crate::store::audit::Actor;
@@ -17,8 +18,6 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Subcommand};
 use serde::Serialize;
 use std::io::IsTerminal;
-
-const NOTE_CHARS_MAX: usize = 200;
 
 /// Make, list, switch and delete users; give and take credits
 #[derive(Debug, Subcommand)]
@@ -218,10 +217,7 @@ fn create(options: Create, context: &Context) -> Result<(), Failure> {
 }
 
 fn grant(options: &Grant, context: &Context) -> Result<(), Failure> {
-    let note = match options.note.trim() {
-        "" => String::new(),
-        note => parse_label(note, "The note", NOTE_CHARS_MAX).map_err(|why| Failure::flag("--note", &why))?,
-    };
+    let note = parse_note(&options.note).map_err(|why| Failure::flag("--note", &why))?;
     let user = context.with(|connection, _| users::find_by_name(connection, options.name.as_str()));
     let user = user.map_err(unknown(&options.name))?;
     let user = context.with(|connection, now_ms| {

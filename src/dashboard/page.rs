@@ -44,7 +44,13 @@ const fn entry(active: &'static str, url: &'static str, icon: &'static str, labe
 const PAGES: &[Entry] =
     &[entry("keys", "/keys", "key", "API Keys"), entry("usage", "/usage", "chart-bar", "Usage")];
 /// For admins.
-const ADMIN_PAGES: &[Entry] = &[entry("overview", "/overview", "gauge", "Overview")];
+const ADMIN_PAGES: &[Entry] = &[
+    entry("overview", "/overview", "gauge", "Overview"),
+    entry("users", "/users", "users", "Users"),
+    entry("all-keys", "/all-keys", "list-details", "All keys"),
+    entry("groups", "/groups", "tag", "Groups"),
+    entry("audit", "/audit", "history", "Audit"),
+];
 
 impl Shell {
     /// The parts of the navigation that this person may see, each with its heading.

@@ -5,6 +5,7 @@ pub mod charge;
 pub mod credits;
 pub mod device;
 pub mod expiry;
+pub mod grant;
 pub mod key;
 pub mod models;
 pub mod network;

@@ -5,9 +5,9 @@ use super::groups::{DEFAULT, Group};
 use super::schema::{group_users, groups, users};
 use crate::domain::Invalid;
 use crate::error::Error;
-use diesel::dsl::exists;
+use diesel::dsl::{count_star, exists};
 use diesel::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Users that one group may be restricted to.
 pub const USERS_MAX: usize = 1_000;
@@ -39,6 +39,18 @@ pub(super) fn check_choice(connection: &mut Connection, user_id: i64, group_id: 
         return Ok(());
     }
     Err(Error::invalid("group_id", Invalid::new("New keys of this user cannot have this group.")))
+}
+
+/// How many users each group is restricted to; one without any is left out.
+///
+/// # Errors
+/// The engine's.
+pub fn counts(connection: &mut Connection) -> Result<HashMap<i64, i64>, Error> {
+    let counts: Vec<(i64, i64)> = group_users::table
+        .group_by(group_users::group_id)
+        .select((group_users::group_id, count_star()))
+        .load(connection)?;
+    Ok(counts.into_iter().collect())
 }
 
 /// The names of the users that a group is restricted to.

@@ -62,6 +62,21 @@ pub fn create(
     actor: &Actor,
     now_ms: i64,
 ) -> Result<i64, Error> {
+    create_with(connection, name, multiplier, &[], actor, now_ms)
+}
+
+/// As [`create`], with these settings besides.
+///
+/// # Errors
+/// As [`create`] and [`change`].
+pub fn create_with(
+    connection: &mut Connection,
+    name: &str,
+    multiplier: Multiplier,
+    settings: &[Change<'_>],
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<i64, Error> {
     connection.write(|connection| {
         let id = diesel::insert_into(groups::table)
             .values((
@@ -73,6 +88,7 @@ pub fn create(
             .get_result(connection)
             .map_err(|error| taken(error, "name", NAME_TAKEN))?;
         audit::record(connection, actor, "group.create", &format!("group {id}"), now_ms)?;
+        apply_all(connection, id, settings, actor, now_ms)?;
         Ok(id)
     })
 }
@@ -149,17 +165,28 @@ pub fn change(
                 .set(groups::revision.eq(groups::revision + 1))
                 .execute(connection)?,
         };
-        let stored = find(connection, id)?;
         if rows == 0 {
+            find(connection, id)?;
             return Err(Error::Conflict);
         }
-        for change in changes {
-            if let Some((action, detail)) = apply(connection, &stored, change)? {
-                audit::record(connection, actor, action, &format!("group {id}{detail}"), now_ms)?;
-            }
-        }
-        Ok(())
+        apply_all(connection, id, changes, actor, now_ms)
     })
+}
+
+fn apply_all(
+    connection: &mut Connection,
+    id: i64,
+    changes: &[Change<'_>],
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let stored = find(connection, id)?;
+    for change in changes {
+        if let Some((action, detail)) = apply(connection, &stored, change)? {
+            audit::record(connection, actor, action, &format!("group {id}{detail}"), now_ms)?;
+        }
+    }
+    Ok(())
 }
 
 /// One change; gives its action and what the audit log says behind the group, or `None` when it is so already.

@@ -65,7 +65,7 @@ fn default_group(house: &House) -> String {
 }
 
 /// Makes a key by the form, as htmx or as a plain form.
-fn create(house: &House, person: &Person, htmx: bool, fields: &[(&str, &str)]) -> Answer {
+pub fn create(house: &House, person: &Person, htmx: bool, fields: &[(&str, &str)]) -> Answer {
     let group = default_group(house);
     let mut all = fields.to_vec();
     if !fields.iter().any(|(name, _)| *name == "group_id") {
@@ -89,7 +89,7 @@ pub fn make_key(house: &House, person: &Person, name: &str) -> (Key, String) {
 }
 
 /// The first whole secret in a text.
-fn secret_in(html: &str) -> Option<String> {
+pub fn secret_in(html: &str) -> Option<String> {
     html.match_indices("sk-kh").find_map(|(at, _)| {
         let candidate = html.get(at..at + 51)?;
         KeySecret::parse(candidate).map(|_| candidate.to_owned())
@@ -101,12 +101,12 @@ fn htmx_post(person: &Person, path: &str, fields: &[(&str, &str)]) -> Answer {
 }
 
 /// The names of the rows in their order.
-fn names(html: &str) -> Vec<String> {
+pub fn names(html: &str) -> Vec<String> {
     let rows = html.split("class=\"row-title\"").skip(1);
     rows.filter_map(|row| Some(row.split_once('>')?.1.split('<').next()?.to_owned())).collect()
 }
 
-fn link(html: &str, id: &str) -> Option<String> {
+pub fn link(html: &str, id: &str) -> Option<String> {
     let (_, rest) = html.split_once(&format!("id=\"{id}\""))?;
     let url = rest.split_once("href=\"")?.1.split('"').next()?;
     Some(url.replace("&#38;", "&").replace("&amp;", "&"))

@@ -1,7 +1,10 @@
 //! The dashboard as browsers see it.
 
 mod account;
+mod all_keys;
+mod audit;
 mod browser;
+mod groups;
 mod keys;
 mod pages;
 mod second_factor;
@@ -9,4 +12,5 @@ mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
 mod usage;
+mod users;
 mod welcome;

@@ -20,4 +20,5 @@ pub use create::{create, new};
 pub use delete::{confirm_delete, delete};
 pub use edit::{edit, save};
 pub use list::{index, set_enabled, show};
+pub use row::Row;
 pub use secret::{copy, reveal};

@@ -1,17 +1,11 @@
 //! What part of the list is shown, as the URL says it. Whatever a URL says, it means some page: nonsense is ignored.
 
+use crate::dashboard::list_url::{self, ListUrl, PAGE_ROWS, printable};
 use crate::domain::key::Status;
 use crate::store::key_list::{KeyQuery, Sort};
 use crate::store::paging::{Cursor, Place};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use url::form_urlencoded;
 
-/// Rows a page.
-pub const PAGE_ROWS: usize = 50;
-const SEARCH_CHARS_MAX: usize = 100;
-/// A name of 100 characters takes at most 400 bytes, an id 20.
-const CURSOR_CHARS_MAX: usize = 1_000;
+const PATH: &str = "/keys";
 
 /// Search, filter, order and place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +55,8 @@ impl ListState {
     pub fn parse(query: &str) -> Self {
         let mut state = Self::default();
         let mut place = None;
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match name.as_ref() {
+        for (name, value) in list_url::pairs(query) {
+            match name.as_str() {
                 "q" => state.search = printable(&value),
                 "status" => state.status = Status::parse(&value),
                 "sort" => {
@@ -70,8 +64,7 @@ impl ListState {
                         (state.sort, state.descending) = (sort, descending);
                     }
                 }
-                "after" => place = parse_cursor(&value).map(Place::After),
-                "before" => place = parse_cursor(&value).map(Place::Before),
+                "after" | "before" => place = list_url::place(&name, &value),
                 _ => {}
             }
         }
@@ -81,34 +74,21 @@ impl ListState {
 
     /// From a whole URL, such as the `HX-Current-URL` header; the first page of all keys if it is none of ours.
     pub fn of_url(url: Option<&str>) -> Self {
-        url.and_then(|url| url::Url::parse(url).ok())
-            .filter(|url| url.path() == "/keys")
-            .map_or_else(Self::default, |url| Self::parse(url.query().unwrap_or_default()))
+        list_url::query_of(url, PATH).map_or_else(Self::default, |query| Self::parse(&query))
     }
 
     /// The URL that means this state, without what goes without saying.
     pub fn url(&self) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        if !self.search.is_empty() {
-            query.append_pair("q", &self.search);
-        }
-        if let Some(status) = self.status {
-            query.append_pair("status", &status.label().to_ascii_lowercase());
-        }
-        if (self.sort, self.descending) != (Sort::Created, true) {
-            query.append_pair("sort", &self.order());
-        }
-        match &self.place {
-            Place::First => {}
-            Place::After(cursor) => {
-                query.append_pair("after", &print_cursor(cursor));
-            }
-            Place::Before(cursor) => {
-                query.append_pair("before", &print_cursor(cursor));
-            }
-        }
-        let query = query.finish();
-        if query.is_empty() { "/keys".into() } else { format!("/keys?{query}") }
+        let is_default_order = (self.sort, self.descending) == (Sort::Created, true);
+        ListUrl::new(PATH)
+            .with("q", &self.search)
+            .with(
+                "status",
+                &self.status.map(|status| status.label().to_ascii_lowercase()).unwrap_or_default(),
+            )
+            .with("sort", &if is_default_order { String::new() } else { self.order() })
+            .at(&self.place)
+            .finish()
     }
 
     /// The order's name in the URL: a column, with a minus when it goes downwards.
@@ -178,22 +158,6 @@ fn parse_order(raw: &str) -> Option<(Sort, bool)> {
         .into_iter()
         .find(|sort| column(*sort) == name)
         .map(|sort| (sort, descending))
-}
-
-/// Engines dislike control characters, and no name has them.
-fn printable(raw: &str) -> String {
-    raw.trim().chars().filter(|c| !c.is_control()).take(SEARCH_CHARS_MAX).collect()
-}
-
-fn print_cursor(cursor: &Cursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}:{}", cursor.id, cursor.value))
-}
-
-fn parse_cursor(raw: &str) -> Option<Cursor> {
-    let bytes = (raw.len() <= CURSOR_CHARS_MAX).then(|| URL_SAFE_NO_PAD.decode(raw).ok()).flatten()?;
-    let text = String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))?;
-    let (id, value) = text.split_once(':')?;
-    Some(Cursor { value: value.to_owned(), id: id.parse().ok()? })
 }
 
 #[cfg(test)]
