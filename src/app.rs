@@ -5,8 +5,8 @@ use crate::dashboard::setup::SetupToken;
 use crate::dashboard::throttle::Throttle;
 use crate::dashboard::turnstile::Turnstile;
 use crate::dashboard::{
-    account, all_keys, assets, audit, groups, guard, keys, overview, page, session, setup, sign_in, usage,
-    users, welcome,
+    account, all_keys, assets, audit, groups, guard, keys, models, overview, page, session, setup, sign_in,
+    upstreams, usage, users, welcome,
 };
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
@@ -163,7 +163,8 @@ fn dashboard_routes(routes: &mut web::ServiceConfig) {
         .route("/usage", web::get().to(usage::index))
         .route("/usage/export.csv", web::get().to(usage::export))
         .route("/usage/{id}", web::get().to(usage::show))
-        .configure(people_routes);
+        .configure(people_routes)
+        .configure(catalog_routes);
 }
 
 /// For admins: to everybody else these pages do not exist.
@@ -194,6 +195,41 @@ fn people_routes(routes: &mut web::ServiceConfig) {
         .route("/groups/{id}/delete", web::get().to(groups::confirm_delete))
         .route("/groups/{id}/delete", web::post().to(groups::delete))
         .route("/audit", web::get().to(audit::index));
+}
+
+/// For admins too: models with their prices, and upstreams.
+fn catalog_routes(routes: &mut web::ServiceConfig) {
+    routes
+        .route("/models", web::get().to(models::index))
+        .route("/models/new", web::get().to(models::new))
+        .route("/models/new", web::post().to(models::create))
+        .route("/models/import", web::get().to(models::import::show))
+        .route("/models/import", web::post().to(models::import::receive))
+        .route("/models/import/preview", web::get().to(models::import::preview))
+        .route("/models/import/preview", web::post().to(models::import::apply))
+        .route("/models/{id}", web::get().to(models::show))
+        .route("/models/{id}/edit", web::get().to(models::edit))
+        .route("/models/{id}/edit", web::post().to(models::save))
+        .route("/models/{id}/price", web::get().to(models::new_price))
+        .route("/models/{id}/price", web::post().to(models::set_price))
+        .route("/models/{id}/hidden", web::post().to(models::set_hidden))
+        .route("/models/{id}/delete", web::get().to(models::confirm_delete))
+        .route("/models/{id}/delete", web::post().to(models::delete))
+        .route("/models/{id}/routes/new", web::get().to(models::routes::new))
+        .route("/models/{id}/routes/new", web::post().to(models::routes::add))
+        .route("/models/{id}/routes/{upstream_id}", web::get().to(models::routes::edit))
+        .route("/models/{id}/routes/{upstream_id}", web::post().to(models::routes::save))
+        .route("/models/{id}/routes/{upstream_id}/remove", web::post().to(models::routes::remove))
+        .route("/upstreams", web::get().to(upstreams::index))
+        .route("/upstreams/new", web::get().to(upstreams::new))
+        .route("/upstreams/new", web::post().to(upstreams::create))
+        .route("/upstreams/{id}", web::get().to(upstreams::show))
+        .route("/upstreams/{id}/edit", web::get().to(upstreams::edit))
+        .route("/upstreams/{id}/edit", web::post().to(upstreams::save))
+        .route("/upstreams/{id}/enabled", web::post().to(upstreams::set_enabled))
+        .route("/upstreams/{id}/test", web::post().to(upstreams::test))
+        .route("/upstreams/{id}/delete", web::get().to(upstreams::confirm_delete))
+        .route("/upstreams/{id}/delete", web::post().to(upstreams::delete));
 }
 
 /// Where a user lands.
@@ -234,7 +270,11 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
         let waits = "How long work waited for a pooled connection to the database";
         registry.register("database_wait_seconds", waits, house.store.waits().clone());
     }));
-    HttpServer::new(move || {
+    let watch = web::Data::new(gateway.watch());
+    let (keeping, ending) = (gateway.clone(), gateway.clone());
+    let (keeping_store, ending_store) = (house.store.clone(), house.store.clone());
+    let keeper = actix_web::rt::spawn(async move { keeping.keep_tallies(keeping_store).await });
+    let served = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(request_id::assign))
             .app_data(web::Data::new(house.store.clone()))
@@ -244,6 +284,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             .app_data(web::Data::new(house.setup.clone()))
             .app_data(web::Data::new(house.hasher.clone()))
             .app_data(throttle.clone())
+            .app_data(watch.clone())
             .app_data(web::Data::new(gateway.for_worker()))
             .app_data(metrics.clone())
             .configure(routes(&house, &gateway))
@@ -256,5 +297,8 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     .shutdown_timeout(30)
     .listen(listener)?
     .run()
-    .await
+    .await;
+    keeper.abort();
+    ending.store_tallies(&ending_store).await;
+    served
 }

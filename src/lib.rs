@@ -2,7 +2,8 @@
 //!
 //! Imports point down: `cli` and [`app`] assemble; [`dashboard`] (HTML) and [`gateway`] (`/v1`) serve and do not
 //! see each other; [`ledger`] moves credits; [`store`] holds every SQL statement; [`domain`] knows the rules and
-//! nothing else. [`rollup`] sums up usage behind the ledger. [`vault`], [`password`], [`config`], [`metrics`], [`clock`] and [`error`] stand beside them.
+//! nothing else. [`rollup`] sums up usage behind the ledger. [`vault`], [`password`], [`config`], [`metrics`], [`clock`],
+//! [`error`] and [`upstream_watch`] stand beside them.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -20,4 +21,5 @@ pub mod password;
 pub mod request_id;
 pub mod rollup;
 pub mod store;
+pub mod upstream_watch;
 pub mod vault;

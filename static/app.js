@@ -59,8 +59,9 @@ function openDialog() {
     opener ??= document.activeElement;
     dialog.showModal();
   }
-  // A form that came back refused: to the first wrong field.
-  dialog.querySelector("[autofocus]")?.focus();
+  // A form that came back refused: to the first wrong field. Else to the first there is.
+  const fields = ".dialog-body :is(input:not([type=hidden], [readonly]), select, textarea)";
+  (dialog.querySelector("[autofocus]") ?? dialog.querySelector(fields))?.focus();
 }
 
 function closeDialog() {
@@ -175,6 +176,16 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// Many ticks at once.
+for (const buttons of document.querySelectorAll("[data-tick-buttons]")) {
+  buttons.hidden = false;
+  buttons.addEventListener("click", (event) => {
+    const tick = event.target.closest("[data-tick]")?.dataset.tick;
+    if (!tick) return;
+    for (const box of buttons.closest("form").querySelectorAll("input[name=tick]")) box.checked = tick === "all";
+  });
+}
 
 // Filters apply by themselves where there is htmx.
 document.querySelectorAll(".filter-apply").forEach((button) => (button.hidden = true));

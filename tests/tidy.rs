@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vault", &["domain", "error"]),
     ("store", &["clock", "domain", "error", "metrics"]),
     ("rollup", &["error", "store"]),
+    ("upstream_watch", &["domain", "store"]),
     ("ledger", &["clock", "domain", "error", "metrics", "store"]),
 ];
 

@@ -45,7 +45,8 @@ pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
         let base_url = format!("http://{upstream}/v1");
         store.with(|c| {
             let id = upstreams::find_by_name(c, "bench")?.id;
-            let settings = upstreams::Settings { base_url: &base_url, pace_ms: 0, allow_private: true };
+            let settings =
+                upstreams::Settings { name: "bench", base_url: &base_url, pace_ms: 0, allow_private: true };
             upstreams::edit(c, id, &settings, &Actor::cli(), now_ms())
         })?;
         return Ok(Dataset {

@@ -9,6 +9,7 @@ mod group;
 mod key;
 mod migrate;
 mod model;
+mod model_import;
 mod output;
 mod sample;
 mod sample_calls;

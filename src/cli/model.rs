@@ -2,8 +2,8 @@
 
 use super::data::Context;
 use super::failure::Failure;
-use super::output::{Show, credits, moment};
-use super::upstream;
+use super::output::{Show, credits, moment, yes_no};
+use super::{model_import, upstream};
 use crate::domain::credits::Credits;
 use crate::domain::models::ModelName;
 use crate::domain::price::Price;
@@ -11,12 +11,13 @@ use crate::domain::upstream::RouteDraft;
 use crate::domain::usage::TOKENS_MAX;
 use crate::error::Error;
 use crate::store::audit::Actor;
-use crate::store::models::{self, NewModel, RouteSettings};
-use crate::store::{Connection, upstreams};
+use crate::store::models::{self, Model, NewModel};
+use crate::store::prices::{self, PriceVersion};
+use crate::store::{Connection, routes, upstreams};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-/// Make and list models; set their prices and the upstreams that serve them
+/// Make, list, hide and delete models; set their prices and the upstreams that serve them; import price lists
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  keyhouse model list --json")]
 pub(super) enum ModelCommand {
@@ -26,6 +27,37 @@ pub(super) enum ModelCommand {
     List,
     SetPrice(SetPrice),
     Route(RouteOptions),
+    Edit(Edit),
+    /// Leave a model out of lists, key forms and GET /v1/models; calls to it work
+    #[command(after_help = "Example:\n  keyhouse model hide gpt-4o")]
+    Hide(Named),
+    /// Offer a hidden model again
+    #[command(after_help = "Example:\n  keyhouse model unhide gpt-4o")]
+    Unhide(Named),
+    /// Delete a model: the next call to it finds none; its past charges stay
+    #[command(after_help = "Example:\n  keyhouse model delete gpt-4o")]
+    Delete(Named),
+    Import(model_import::Import),
+}
+
+/// A model by name.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Public name
+    #[arg(value_parser = ModelName::parse)]
+    name: ModelName,
+}
+
+/// Change the most that one answer of a model may have; the next call goes by it
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyhouse model edit gpt-4o --max-output 16384")]
+pub(super) struct Edit {
+    /// Public name
+    #[arg(value_parser = ModelName::parse)]
+    name: ModelName,
+    /// Most output tokens of one answer; what a call without max_tokens is cut to
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=TOKENS_MAX))]
+    max_output: i64,
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -151,6 +183,7 @@ struct ModelView {
     per_image: String,
     per_audio_second: String,
     per_character: String,
+    hidden: bool,
     upstreams: Vec<RouteView>,
     created_at: String,
 }
@@ -201,6 +234,7 @@ impl Show for ModelView {
             ("Other prices", self.other_prices()),
             ("Version", self.price_version.to_string()),
             ("Max output", self.max_output_tokens.to_string()),
+            ("Hidden", yes_no(self.hidden)),
             ("Upstreams", upstreams.join("\n")),
             ("Created", self.created_at.clone()),
         ]
@@ -213,18 +247,54 @@ pub(super) fn run(command: ModelCommand, context: &Context) -> Result<(), Failur
         ModelCommand::Create(options) => create(&options, context),
         ModelCommand::List => context.output.list(&context.with(|connection, _| views(connection))?),
         ModelCommand::Route(options) => route(&options, context),
-        ModelCommand::SetPrice(options) => {
-            let name = &options.name;
-            let price = options.price.price();
-            context
-                .with(|connection, now_ms| {
-                    let model = models::find_by_name(connection, name.as_str())?;
-                    models::set_price(connection, model.id, &price, &Actor::cli(), now_ms)
-                })
-                .map_err(unknown(name))?;
-            show(name, context)
+        ModelCommand::SetPrice(SetPrice { name, price }) => {
+            change(&name, context, |connection, model, now_ms| {
+                prices::set(connection, model.id, &price.price(), None, &Actor::cli(), now_ms)
+            })
         }
+        ModelCommand::Edit(Edit { name, max_output }) => {
+            change(&name, context, |connection, model, now_ms| {
+                models::set_max_output(connection, model.id, max_output, &Actor::cli(), now_ms)
+            })
+        }
+        ModelCommand::Hide(Named { name }) => set_hidden(&name, true, context),
+        ModelCommand::Unhide(Named { name }) => set_hidden(&name, false, context),
+        ModelCommand::Delete(Named { name }) => delete(&name, context),
+        ModelCommand::Import(options) => model_import::run(&options, context),
     }
+}
+
+/// Does something to the model of a name, and shows it.
+fn change(
+    name: &ModelName,
+    context: &Context,
+    act: impl FnOnce(&mut Connection, &Model, i64) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    context
+        .with(|connection, now_ms| {
+            let model = models::find_by_name(connection, name.as_str())?;
+            act(connection, &model, now_ms)
+        })
+        .map_err(unknown(name))?;
+    show(name, context)
+}
+
+fn set_hidden(name: &ModelName, hidden: bool, context: &Context) -> Result<(), Failure> {
+    change(name, context, |connection, model, now_ms| {
+        models::set_hidden(connection, model.id, hidden, &Actor::cli(), now_ms)
+    })
+}
+
+fn delete(name: &ModelName, context: &Context) -> Result<(), Failure> {
+    let view = context
+        .with(|connection, now_ms| {
+            let model = models::find_by_name(connection, name.as_str())?;
+            let view = views(connection)?.into_iter().find(|view| view.name == model.name);
+            models::delete(connection, model.id, &Actor::cli(), now_ms)?;
+            view.ok_or(Error::NotFound)
+        })
+        .map_err(unknown(name))?;
+    context.output.one(&view)
 }
 
 fn create(options: &Create, context: &Context) -> Result<(), Failure> {
@@ -256,18 +326,18 @@ fn route(options: &RouteOptions, context: &Context) -> Result<(), Failure> {
         };
         context
             .with(|connection, now_ms| {
-                models::remove_route(connection, model.id, upstream_id, &Actor::cli(), now_ms)
+                routes::remove(connection, model.id, upstream_id, &Actor::cli(), now_ms)
             })
             .map_err(Failure::not_found(none))?;
         return show(name, context);
     }
-    let settings = RouteSettings {
+    let settings = routes::Settings {
         upstream_model: upstream.upstream_model.as_deref(),
         priority: options.priority,
         weight: options.weight,
     };
     context.with(|connection, now_ms| {
-        models::set_route(connection, &model, upstream_id, &settings, &Actor::cli(), now_ms)
+        routes::set(connection, &model, upstream_id, &settings, &Actor::cli(), now_ms)
     })?;
     show(name, context)
 }
@@ -288,9 +358,10 @@ fn show(name: &ModelName, context: &Context) -> Result<(), Failure> {
 }
 
 fn views(connection: &mut Connection) -> Result<Vec<ModelView>, Error> {
-    let routes = models::route_names(connection)?;
-    let view = |(model, version): (models::Model, models::PriceVersion)| ModelView {
+    let routes = routes::names(connection)?;
+    let view = |(model, version): (Model, PriceVersion)| ModelView {
         id: model.id.to_string(),
+        hidden: model.hidden,
         max_output_tokens: model.max_output_tokens,
         price_version: version.version,
         input: credits(version.input_micros),

@@ -23,7 +23,11 @@ pub(super) enum UpstreamCommand {
     #[command(after_help = "Example:\n  keyhouse upstream list")]
     List,
     Edit(Edit),
+    Rename(Rename),
     SetSecret(SetSecret),
+    /// Remove an upstream's secret
+    #[command(after_help = "Example:\n  keyhouse upstream unset-secret local")]
+    UnsetSecret(Named),
     /// Call an upstream, and say whether and how fast it answers
     #[command(after_help = "Example:\n  keyhouse upstream test openai")]
     Test(Named),
@@ -95,6 +99,18 @@ pub(super) struct Edit {
     /// Pause of the echo upstream between two chunks, in milliseconds
     #[arg(long, value_name = "N", allow_negative_numbers = true, group = "change")]
     pace_ms: Option<i64>,
+}
+
+/// Give an upstream another name
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keyhouse upstream rename openai openai-eu")]
+pub(super) struct Rename {
+    /// Name of the upstream
+    #[arg(value_parser = UpstreamName::parse)]
+    name: UpstreamName,
+    /// Its new name: letters, digits, or . _ -
+    #[arg(value_parser = UpstreamName::parse)]
+    new_name: UpstreamName,
 }
 
 /// Replace an upstream's secret
@@ -182,7 +198,9 @@ pub(super) fn run(command: UpstreamCommand, context: &Context) -> Result<(), Fai
         UpstreamCommand::Edit(options) => edit(&options, context),
         UpstreamCommand::Test(Named { name }) => test(&name, context),
         UpstreamCommand::Delete(Named { name }) => delete(&name, context),
+        UpstreamCommand::Rename(options) => rename(&options, context),
         UpstreamCommand::SetSecret(options) => set_secret(&options, context),
+        UpstreamCommand::UnsetSecret(Named { name }) => store_secret(find(&name, context)?, None, context),
         UpstreamCommand::Disable(Named { name }) => set_enabled(&name, false, context),
         UpstreamCommand::Enable(Named { name }) => set_enabled(&name, true, context),
     }
@@ -250,7 +268,7 @@ fn edit(options: &Edit, context: &Context) -> Result<(), Failure> {
     }
     let pace_ms = parse_pace_ms(options.pace_ms.unwrap_or(upstream.pace_ms))
         .map_err(|why| Failure::flag("--pace-ms", &why))?;
-    let settings = Settings { base_url, pace_ms, allow_private };
+    let settings = Settings { name: &upstream.name, base_url, pace_ms, allow_private };
     let view = context.with(|connection, now_ms| {
         upstreams::edit(connection, upstream.id, &settings, &Actor::cli(), now_ms)?;
         let upstream = upstreams::find_by_name(connection, options.name.as_str())?;
@@ -324,8 +342,28 @@ fn set_secret(options: &SetSecret, context: &Context) -> Result<(), Failure> {
     let upstream = find(name, context)?;
     let vault = context.open_vault()?;
     let sealed = vault.seal_upstream(upstream.id, read_secret()?.expose())?;
+    store_secret(upstream, Some(&sealed), context)
+}
+
+fn store_secret(upstream: Upstream, sealed: Option<&[u8]>, context: &Context) -> Result<(), Failure> {
     let view = context.with(|connection, now_ms| {
-        upstreams::set_secret(connection, upstream.id, &sealed, &Actor::cli(), now_ms)?;
+        upstreams::set_secret(connection, upstream.id, sealed, &Actor::cli(), now_ms)?;
+        UpstreamView::of(connection, upstream)
+    })?;
+    context.output.one(&view)
+}
+
+fn rename(options: &Rename, context: &Context) -> Result<(), Failure> {
+    let upstream = find(&options.name, context)?;
+    let settings = Settings {
+        name: options.new_name.as_str(),
+        base_url: &upstream.base_url,
+        pace_ms: upstream.pace_ms,
+        allow_private: upstream.allow_private,
+    };
+    let view = context.with(|connection, now_ms| {
+        upstreams::edit(connection, upstream.id, &settings, &Actor::cli(), now_ms)?;
+        let upstream = upstreams::find(connection, upstream.id)?;
         UpstreamView::of(connection, upstream)
     })?;
     context.output.one(&view)

@@ -67,3 +67,16 @@ pub fn done<T: Template>(
     htmx.reswap(SwapType::None);
     Ok(page::render(StatusCode::OK, out_of_band))
 }
+
+/// Says that it is done on the page at `url`, which is loaded anew.
+///
+/// # Errors
+/// When the flash cannot be kept.
+pub fn go(htmx: &Htmx, signed_in: &SignedIn, text: String, url: &str) -> Result<HttpResponse, Error> {
+    page::flash(&signed_in.session, Kind::Success, text)?;
+    if htmx.is_htmx {
+        htmx.redirect(url);
+        return Ok(HttpResponse::Ok().finish());
+    }
+    Ok(page::redirect(url))
+}

@@ -188,7 +188,7 @@ fn words(status: StatusCode, error: Option<&PageError>) -> (&'static str, String
         StatusCode::FORBIDDEN => ("Refused", "You may not do this."),
         StatusCode::METHOD_NOT_ALLOWED => ("Refused", "This address cannot be used in that way."),
         StatusCode::PAYLOAD_TOO_LARGE => {
-            ("Too much text", "What was sent is larger than 256 KiB. Nothing was saved.")
+            ("Too much text", "What was sent is larger than this form takes. Nothing was saved.")
         }
         StatusCode::SERVICE_UNAVAILABLE => (
             "Not available right now",

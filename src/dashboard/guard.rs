@@ -3,6 +3,7 @@
 
 use super::error::{self, Asked, PageError};
 use crate::config::Reach;
+use crate::domain::price_list::LIST_BYTES_MAX;
 use crate::error::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -18,6 +19,9 @@ use url::Url;
 
 /// No form of ours comes near it.
 pub const FORM_BYTES_MAX: usize = 256 * 1024;
+/// But a price list may be brought whole, and takes its time on a bad line.
+const LARGE_FORMS: [(&str, usize, Duration); 1] =
+    [("/models/import", LIST_BYTES_MAX + FORM_BYTES_MAX, Duration::from_secs(120))];
 /// A body up to this size is read and thrown away before it is refused: a browser that is cut off while it sends
 /// shows its own error instead of our page.
 const THROWN_AWAY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -66,7 +70,8 @@ pub async fn protect(
         let response = request.error_response(refusal);
         return Ok(harden(error::dress(asked, response), &reach));
     }
-    let form = hurried(request.take_payload(), FORM_WAIT);
+    let (_, wait) = bounds(request.path());
+    let form = hurried(request.take_payload(), wait);
     request.set_payload(form);
     match next.call(request).await {
         Ok(response) => Ok(harden(error::dress(asked, response.map_into_boxed_body()), &reach)),
@@ -91,12 +96,18 @@ pub async fn secure(
     Ok(harden(response.map_into_boxed_body(), &reach))
 }
 
+/// How large the form of this address may be, and how long it may take to come.
+fn bounds(path: &str) -> (usize, Duration) {
+    let large = LARGE_FORMS.iter().find(|(large, ..)| *large == path);
+    large.map_or((FORM_BYTES_MAX, FORM_WAIT), |(_, bytes, wait)| (*bytes, *wait))
+}
+
 async fn refuse(request: &mut ServiceRequest, reach: &Reach) -> Option<PageError> {
     if is_cross_site(request.method(), request.headers(), reach.public_url.as_ref()) {
         return Some(PageError::CrossSite);
     }
     let length = request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<usize>().ok()?;
-    if length <= FORM_BYTES_MAX {
+    if length <= bounds(request.path()).0 {
         return None;
     }
     if length <= THROWN_AWAY_BYTES_MAX {
@@ -119,7 +130,8 @@ fn hurried(body: Payload, wait: Duration) -> Payload {
             Err(_) => Some((Err(PayloadError::Io(io::ErrorKind::TimedOut.into())), None)),
         }
     });
-    Payload::Stream { payload: Box::pin(pieces) }
+    // Fused: readers of multipart forms ask again after the end.
+    Payload::Stream { payload: Box::pin(pieces.fuse()) }
 }
 
 /// Whether another site made this browser send the request.

@@ -49,6 +49,8 @@ const ADMIN_PAGES: &[Entry] = &[
     entry("users", "/users", "users", "Users"),
     entry("all-keys", "/all-keys", "list-details", "All keys"),
     entry("groups", "/groups", "tag", "Groups"),
+    entry("models", "/models", "cpu", "Models"),
+    entry("upstreams", "/upstreams", "server", "Upstreams"),
     entry("audit", "/audit", "history", "Audit"),
 ];
 
@@ -171,6 +173,14 @@ pub fn render<T: askama::Template>(status: StatusCode, template: &T) -> HttpResp
             HttpResponse::InternalServerError().finish()
         }
     }
+}
+
+/// A form's fields as they arrive.
+pub type Pairs = Vec<(String, String)>;
+
+/// The first value of a field; blank when it is missing.
+pub fn first<'a>(pairs: &'a Pairs, name: &str) -> &'a str {
+    pairs.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
 }
 
 /// Go and GET that page.

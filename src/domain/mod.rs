@@ -3,13 +3,16 @@
 
 pub mod charge;
 pub mod credits;
+pub mod decimal;
 pub mod device;
 pub mod expiry;
 pub mod grant;
+pub mod health;
 pub mod key;
 pub mod models;
 pub mod network;
 pub mod price;
+pub mod price_list;
 pub mod response;
 pub mod second_factor;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! Model names, and which of them a key may use.
 
 use super::Invalid;
+use super::usage::TOKENS_MAX;
 use std::fmt;
 
 /// Most patterns a key's restrictions may have.
@@ -34,6 +35,15 @@ fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_CHARS_MAX
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte))
+}
+
+/// Checks the most output tokens of one answer.
+///
+/// # Errors
+/// When it is no whole number, or none that an answer may have.
+pub fn parse_max_output(raw: &str) -> Result<i64, Invalid> {
+    let tokens = raw.trim().parse().ok().filter(|tokens| (1..=TOKENS_MAX).contains(tokens));
+    tokens.ok_or(Invalid::new("Enter a whole number of tokens between 1 and 1000000000, such as 4096."))
 }
 
 /// The models a key may use: exact names, or a beginning with a trailing `*`. Empty means all.

@@ -1,8 +1,8 @@
 //! What a call costs: a price version, a group's multiplier, what was used → micro-credits, rounded up once.
 
-use super::Invalid;
 use super::credits::{Credits, MICROS_PER_CREDIT};
 use super::usage::Usage;
+use super::{FieldErrors, Invalid};
 
 /// Tokens, or characters, that a price is quoted for.
 const TOKENS_PER_PRICE: i128 = 1_000_000;
@@ -27,6 +27,57 @@ pub struct Price {
     pub per_audio_second_micros: i64,
     /// Per million characters spoken.
     pub per_character_micros: i64,
+}
+
+/// A price as a form has it: decimal credits, each field by its name there. Blank is nothing, or for the two of the cache
+/// the same as other input.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "see Price")]
+pub struct PriceDraft<'a> {
+    pub input: &'a str,
+    pub cached_input: &'a str,
+    pub cache_write: &'a str,
+    pub output: &'a str,
+    pub per_request: &'a str,
+    pub per_image: &'a str,
+    pub per_audio_second: &'a str,
+    pub per_character: &'a str,
+}
+
+impl PriceDraft<'_> {
+    /// Checks each field. A model that is free has to be said to be: a zero somewhere.
+    ///
+    /// # Errors
+    /// Every refused field.
+    pub fn parse(&self) -> Result<Price, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        let mut typed = |field, raw: &str| match raw.trim() {
+            "" => None,
+            raw => errors.take(field, Credits::parse(raw)).map(Credits::micros),
+        };
+        let (input, cached) = (typed("input", self.input), typed("cached_input", self.cached_input));
+        let (written, output) = (typed("cache_write", self.cache_write), typed("output", self.output));
+        let (request, image) = (typed("per_request", self.per_request), typed("per_image", self.per_image));
+        let second = typed("per_audio_second", self.per_audio_second);
+        let character = typed("per_character", self.per_character);
+        if errors.is_empty() && [input, output, request, image, second, character].iter().all(Option::is_none)
+        {
+            errors.add("input", Invalid::new("Enter a price; 0 if calls shall cost nothing."));
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Price {
+            input_micros: input.unwrap_or(0),
+            cached_input_micros: cached,
+            cache_write_micros: written,
+            output_micros: output.unwrap_or(0),
+            per_request_micros: request.unwrap_or(0),
+            per_image_micros: image.unwrap_or(0),
+            per_audio_second_micros: second.unwrap_or(0),
+            per_character_micros: character.unwrap_or(0),
+        })
+    }
 }
 
 /// A group's price factor in millionths: ×1.5 is 1 500 000.

@@ -1,7 +1,7 @@
 //! Upstreams: the dialects Keyhouse can speak to a provider, and what a base URL may look like.
 
 use super::network::is_global;
-use super::{Invalid, parse_label};
+use super::{FieldErrors, Invalid, parse_label};
 use std::fmt;
 use url::{Host, Url};
 
@@ -99,7 +99,7 @@ impl BaseUrl {
             return Ok(());
         }
         Err(Invalid::new(
-            "This address is on this machine or a private network. If the upstream really is there, add --allow-private.",
+            "This address is on this machine or a private network. If the upstream really is there, allow private addresses (--allow-private).",
         ))
     }
 }
@@ -154,6 +154,65 @@ impl RouteDraft {
     }
 }
 
+/// Highest priority or weight of a route.
+pub const ROUTE_NUMBER_MAX: i64 = 1_000_000;
+
+/// Where a route is to stand among the others of its model, as a form has it.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutePlaceDraft<'a> {
+    /// The upstream's name for the model; blank: the public one.
+    pub upstream_model: &'a str,
+    /// Blank: after all others, or as it is.
+    pub priority: &'a str,
+    /// Blank: 1, or as it is.
+    pub weight: &'a str,
+}
+
+/// A checked draft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlace {
+    /// `None`: the public name.
+    pub upstream_model: Option<String>,
+    /// Lower is tried first.
+    pub priority: Option<i64>,
+    /// Share among equals.
+    pub weight: Option<i64>,
+}
+
+impl RoutePlaceDraft<'_> {
+    /// Checks each field.
+    ///
+    /// # Errors
+    /// Every refused field.
+    pub fn parse(&self) -> Result<RoutePlace, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        let name = match self.upstream_model.trim() {
+            "" => Ok(None),
+            name => parse_label(name, "The upstream's name for the model", 256).map(Some),
+        };
+        let number = |raw: &str, least: i64, why: &'static str| match raw.trim() {
+            "" => Ok(None),
+            raw => match raw.parse() {
+                Ok(number) if (least..=ROUTE_NUMBER_MAX).contains(&number) => Ok(Some(number)),
+                _ => Err(Invalid::new(why)),
+            },
+        };
+        let upstream_model = errors.take("upstream_model", name);
+        let priority = errors.take(
+            "priority",
+            number(self.priority, 0, "Enter a whole number between 0 and 1000000; lower is tried first."),
+        );
+        let weight =
+            errors.take("weight", number(self.weight, 1, "Enter a whole number between 1 and 1000000."));
+        match (upstream_model, priority, weight) {
+            (Some(upstream_model), Some(priority), Some(weight)) => {
+                Ok(RoutePlace { upstream_model, priority, weight })
+            }
+            _ => Err(errors),
+        }
+    }
+}
+
 /// The secret sent to a provider. Its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamSecret(String);
@@ -194,6 +253,65 @@ pub fn parse_pace_ms(pace_ms: i64) -> Result<i64, Invalid> {
         return Ok(pace_ms);
     }
     Err(Invalid::new("Enter a pace between 0 and 60000 milliseconds."))
+}
+
+/// An upstream as a form has it.
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamDraft<'a> {
+    /// Unique.
+    pub name: &'a str,
+    /// How to talk to it.
+    pub dialect: Dialect,
+    /// Of all but the echo.
+    pub base_url: &'a str,
+    /// Of all but the echo.
+    pub allow_private: bool,
+    /// Of the echo alone; blank is 0.
+    pub pace_ms: &'a str,
+}
+
+/// A checked draft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Unique.
+    pub name: UpstreamName,
+    /// Empty for echo.
+    pub base_url: String,
+    /// May be on this machine or a private network.
+    pub allow_private: bool,
+    /// Milliseconds between two chunks of the echo.
+    pub pace_ms: i64,
+}
+
+impl UpstreamDraft<'_> {
+    /// Checks each field that this dialect has; the others are nothing.
+    ///
+    /// # Errors
+    /// Every refused field.
+    pub fn parse(&self) -> Result<UpstreamSettings, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        let name = errors.take("name", UpstreamName::parse(self.name));
+        let is_echo = self.dialect == Dialect::Echo;
+        let base_url = || {
+            let url = BaseUrl::parse(self.base_url)?;
+            url.permit(self.allow_private).map(|()| url.as_str().to_owned())
+        };
+        let pace_ms = || match self.pace_ms.trim() {
+            "" => Ok(0),
+            typed => parse_pace_ms(typed.parse().unwrap_or(-1)),
+        };
+        let base_url = errors.take("base_url", if is_echo { Ok(String::new()) } else { base_url() });
+        let pace_ms = errors.take("pace_ms", if is_echo { pace_ms() } else { Ok(0) });
+        match (name, base_url, pace_ms) {
+            (Some(name), Some(base_url), Some(pace_ms)) => Ok(UpstreamSettings {
+                name,
+                base_url,
+                allow_private: self.allow_private && !is_echo,
+                pace_ms,
+            }),
+            _ => Err(errors),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +356,25 @@ mod tests {
         }
         for raw in ["https://api.openai.com/v1", "https://8.8.8.8/v1", "http://localhost.example.com/v1"] {
             assert!(BaseUrl::parse(raw).expect(raw).permit(false).is_ok(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_judged_by_its_dialect() {
+        let draft = |dialect, base_url, pace_ms| {
+            UpstreamDraft { name: "u", dialect, base_url, allow_private: false, pace_ms }.parse()
+        };
+        let echo = draft(Dialect::Echo, "what is typed here is hidden", "30").expect("valid");
+        assert_eq!((echo.base_url.as_str(), echo.pace_ms), ("", 30));
+        let remote = draft(Dialect::OpenAi, "https://api.example.com/v1/", "x").expect("valid");
+        assert_eq!((remote.base_url.as_str(), remote.pace_ms), ("https://api.example.com/v1", 0));
+        for (dialect, base_url, pace_ms, field) in [
+            (Dialect::OpenAi, "http://127.0.0.1/v1", "", "base_url"),
+            (Dialect::Anthropic, "", "", "base_url"),
+            (Dialect::Echo, "", "soon", "pace_ms"),
+            (Dialect::Echo, "", "60001", "pace_ms"),
+        ] {
+            assert!(draft(dialect, base_url, pace_ms).expect_err("refused").of(field).is_some(), "{field}");
         }
     }
 

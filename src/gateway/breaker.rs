@@ -1,11 +1,13 @@
 //! A circuit breaker per upstream: after failures in a row it is left alone for a while, then tried by one call.
 //! `Circuit` is pure, with the time given; `Breakers` keeps one per upstream in this process's memory, with the rest
-//! that an upstream asked for, and counts for `/metrics`.
+//! that an upstream asked for, and counts how calls end: for `/metrics`, and by the hour until `tally` stores that.
 
 use super::client::UpstreamError;
-use super::figures::{State, UpstreamFigures, Upstreams};
+use super::figures::{UpstreamFigures, Upstreams};
+use crate::clock::now_ms;
+use crate::domain::health::{End, Now, State, Tally, hour_of};
+use crate::store::upstream_hours::UpstreamHour;
 use crate::store::upstreams::Upstream;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,6 +84,22 @@ struct Health {
     /// It asked to be left alone until then.
     rests_until: Option<Instant>,
     figures: UpstreamFigures,
+    /// Not stored yet: by the beginning of their hour, the present one last.
+    tallies: Vec<(i64, Tally)>,
+}
+
+impl Health {
+    fn count(&mut self, end: End) {
+        let hour_ms = hour_of(now_ms());
+        match self.tallies.last_mut() {
+            Some((hour, tally)) if *hour == hour_ms => tally.count(end),
+            _ => {
+                let mut tally = Tally::default();
+                tally.count(end);
+                self.tallies.push((hour_ms, tally));
+            }
+        }
+    }
 }
 
 /// The health of all upstreams, by id; shared by all workers. As many entries as there were upstreams.
@@ -104,10 +122,59 @@ impl Breakers {
             circuit: Circuit::Closed { failures: 0 },
             rests_until: None,
             figures: self.figures.of(upstream.id, &upstream.name),
+            tallies: Vec::new(),
         });
         let admitted = health.circuit.admit(Instant::now());
         health.figures.set(health.circuit.state());
-        admitted.then(|| Attempt { breakers: self.clone(), upstream_id: upstream.id, judged: false })
+        let began = Instant::now();
+        admitted.then(|| Attempt {
+            breakers: self.clone(),
+            upstream_id: upstream.id,
+            judged: false,
+            began,
+            latency: None,
+        })
+    }
+
+    /// What is known of an upstream at this moment.
+    pub fn now(&self, upstream_id: i64) -> Now {
+        let state = self.lock().get(&upstream_id).map(|health| health.circuit.state());
+        Now { state, rest: self.rest(upstream_id) }
+    }
+
+    /// Takes what was counted since the last time.
+    pub fn take_tallies(&self) -> Vec<UpstreamHour> {
+        let mut healths = self.lock();
+        let hours = healths.iter_mut().flat_map(|(id, health)| {
+            health.tallies.drain(..).map(|(hour_ms, tally)| UpstreamHour { hour_ms, upstream_id: *id, tally })
+        });
+        hours.collect()
+    }
+
+    /// What was counted and not taken yet.
+    pub fn tallies(&self) -> Vec<UpstreamHour> {
+        let healths = self.lock();
+        let hours = healths.iter().flat_map(|(id, health)| {
+            let hour = |(hour_ms, tally): &(i64, Tally)| UpstreamHour {
+                hour_ms: *hour_ms,
+                upstream_id: *id,
+                tally: *tally,
+            };
+            health.tallies.iter().map(hour)
+        });
+        hours.collect()
+    }
+
+    /// Gives back what was taken and could not be stored.
+    pub fn give_back(&self, hours: &[UpstreamHour]) {
+        let mut healths = self.lock();
+        for hour in hours {
+            let Some(health) = healths.get_mut(&hour.upstream_id) else { continue };
+            match health.tallies.iter_mut().find(|(hour_ms, _)| *hour_ms == hour.hour_ms) {
+                Some((_, tally)) => *tally += hour.tally,
+                None => health.tallies.insert(0, (hour.hour_ms, hour.tally)),
+            }
+        }
     }
 
     /// How long an upstream still wants to be left alone.
@@ -140,25 +207,53 @@ pub enum Failure {
     Secret,
 }
 
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Error(UpstreamError::Unreachable) => Self::Unreachable,
+            Failure::Error(UpstreamError::TimedOut) => Self::TimedOut,
+            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge) => Self::BrokeOff,
+            Failure::Error(UpstreamError::Unusable | UpstreamError::Private) => Self::Unusable,
+            Failure::Status => Self::BadStatus,
+            Failure::Secret => Self::BadSecret,
+        }
+    }
+}
+
 /// A call that was let through; says how it went, or by being dropped that nobody knows.
 pub struct Attempt {
     breakers: Breakers,
     upstream_id: i64,
     judged: bool,
+    began: Instant,
+    /// Until the answer began.
+    latency: Option<Duration>,
 }
 
 impl Attempt {
     /// An answer begins to come.
-    pub fn answered(&self) {
+    pub fn answered(&mut self) {
+        self.latency = Some(self.began.elapsed());
         self.breakers.with(self.upstream_id, |health| health.circuit.answer());
     }
 
     /// The upstream answers.
-    pub fn succeeded(mut self) {
+    pub fn succeeded(self) {
+        let latency = self.latency.unwrap_or_else(|| self.began.elapsed());
+        self.works(End::Answered(latency));
+    }
+
+    /// The upstream answers that it has too much to do: busy is not broken.
+    pub fn busy(self) {
+        self.works(End::Busy);
+    }
+
+    fn works(mut self, end: End) {
         self.judged = true;
         self.breakers.with(self.upstream_id, |health| {
             health.circuit.succeed();
             health.figures.succeeded();
+            health.count(end);
         });
     }
 
@@ -177,6 +272,7 @@ impl Attempt {
             let before = health.circuit;
             health.circuit.fail(Instant::now());
             health.figures.failed(failure);
+            health.count(failure.into());
             if health.circuit != before && matches!(health.circuit, Circuit::Open { .. }) {
                 health.figures.opened();
                 tracing::warn!(
@@ -284,15 +380,38 @@ mod tests {
         let breakers = Breakers::new(Upstreams::default());
         let (one, other) = (upstream(1), upstream(2));
         for _ in 0..FAILURES_MAX {
-            let attempt = breakers.admit(&one).expect("closed");
+            let mut attempt = breakers.admit(&one).expect("closed");
             attempt.answered();
             attempt.failed(Failure::Error(UpstreamError::BrokeOff));
-            let attempt = breakers.admit(&other).expect("closed");
+            let mut attempt = breakers.admit(&other).expect("closed");
             attempt.answered();
             attempt.succeeded();
         }
         assert!(breakers.admit(&one).is_none());
         assert!(breakers.admit(&other).is_some());
+    }
+
+    #[test]
+    fn what_is_counted_is_taken_once_and_may_be_given_back() {
+        let breakers = Breakers::new(Upstreams::default());
+        let one = upstream(1);
+        breakers.admit(&one).expect("closed").succeeded();
+        breakers.admit(&one).expect("closed").busy();
+        breakers.admit(&one).expect("closed").failed(Failure::Secret);
+        drop(breakers.admit(&one));
+        let taken = breakers.take_tallies();
+        let sum = |hours: &[UpstreamHour]| {
+            let mut sum = Tally::default();
+            hours.iter().for_each(|hour| sum += hour.tally);
+            (sum.answered, sum.busy, sum.bad_secret)
+        };
+        assert_eq!(sum(&taken), (1, 1, 1));
+        assert!(breakers.take_tallies().is_empty());
+        breakers.admit(&one).expect("closed").succeeded();
+        breakers.give_back(&taken);
+        assert_eq!(sum(&breakers.tallies()), (2, 1, 1));
+        assert_eq!(breakers.now(1).state, Some(State::Closed { failures: 0 }));
+        assert_eq!(breakers.now(2).state, None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::breaker::Failure;
 use super::client::UpstreamError;
 use super::endpoint::Endpoint;
+use crate::domain::health::State;
 use crate::metrics::{CALL_S, Counter, Family, Gauge, Histogram, Registry};
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -150,20 +151,6 @@ impl TryFigures {
             self.denied.clone(),
         );
     }
-}
-
-/// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Calls go through; so many failed in a row.
-    Closed {
-        /// In a row.
-        failures: u32,
-    },
-    /// One call tries whether it is back.
-    HalfOpen,
-    /// Left alone.
-    Open,
 }
 
 type UpstreamLabels = [(&'static str, String); 2];

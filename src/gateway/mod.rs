@@ -31,6 +31,7 @@ mod snapshots;
 mod sound;
 pub mod sse;
 mod stream;
+mod tally;
 mod tried;
 mod wish;
 
@@ -39,6 +40,8 @@ pub use client::Timeouts;
 pub use endpoint::Endpoint;
 
 use crate::domain::upstream::Dialect;
+use crate::store::Store;
+use crate::upstream_watch::UpstreamWatch;
 use crate::vault::Vault;
 use actix_web::{HttpRequest, HttpResponse};
 use breaker::Breakers;
@@ -69,6 +72,30 @@ impl Shared {
         let breakers = Breakers::new(figures.upstreams.clone());
         let (budget, snapshots) = (Arc::default(), Snapshots::default());
         Self { connectors: Connectors::load(), breakers, budget, snapshots, timeouts, figures }
+    }
+
+    /// How upstreams fare, for those who show it.
+    pub fn watch(&self) -> UpstreamWatch {
+        let (now, pending, connectors) =
+            (self.breakers.clone(), self.breakers.clone(), self.connectors.clone());
+        UpstreamWatch::new(
+            move |upstream_id| now.now(upstream_id),
+            move || pending.tallies(),
+            move |upstream, secret| {
+                let connectors = connectors.clone();
+                Box::pin(async move { probe::probe_by(&connectors, &upstream, secret.as_deref()).await })
+            },
+        )
+    }
+
+    /// Stores how calls to upstreams end, now and then, for as long as it is polled.
+    pub async fn keep_tallies(&self, store: Store) {
+        tally::keep(self.breakers.clone(), store).await;
+    }
+
+    /// Stores what is left of it, at the end.
+    pub async fn store_tallies(&self, store: &Store) {
+        tally::store_now(&self.breakers, store).await;
     }
 
     /// For one worker: connections of its own, circuit breakers and budget of all.

@@ -132,12 +132,12 @@ async fn find(request: &HttpRequest, id: &str, store: &Store, reach: &Reach) -> 
     models.into_iter().find(|model| model.name == *id).ok_or(GatewayError::ModelNotFound)
 }
 
-/// The admitted key, and every model that has a price.
+/// The admitted key, and every model on offer.
 async fn look_up(store: &Store, asking: &Asking) -> Result<(Policy, Vec<Model>), GatewayError> {
     let digest = asking.digest;
     let looked = store.run_promptly(move |connection| {
         let Some((policy, now_ms)) = authenticate::find(connection, &digest)? else { return Ok(None) };
-        Ok(Some((policy, now_ms, models::list(connection)?)))
+        Ok(Some((policy, now_ms, models::offered(connection)?)))
     });
     let (policy, now_ms, models) = looked.await?.ok_or(GatewayError::UnknownKey)?;
     admit::admit_key(&policy, Caller { address: asking.address, now_ms })?;

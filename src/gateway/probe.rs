@@ -7,27 +7,18 @@ use super::endpoint::Endpoint;
 use super::relay::headers;
 use crate::domain::upstream::Dialect;
 use crate::store::upstreams::Upstream;
+use crate::upstream_watch::Probe;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Less than a page waits for its answer.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Of what an upstream says, this much is repeated.
 const SAID_CHARS_MAX: usize = 200;
 const MODELS_NAMED_MAX: usize = 3;
-
-/// What came of it.
-pub struct Probe {
-    /// It answers as an upstream of its dialect does.
-    pub works: bool,
-    /// Of its answer, if there was one.
-    pub status: Option<u16>,
-    /// Until the answer was there.
-    pub latency: Duration,
-    /// In a line; without the secret.
-    pub answer: String,
-}
 
 #[derive(Deserialize)]
 struct Models {
@@ -41,14 +32,20 @@ struct Model {
 
 /// Calls an upstream with its secret.
 pub async fn probe(upstream: &Upstream, secret: Option<&str>) -> Probe {
+    probe_by(&Connectors::load(), upstream, secret).await
+}
+
+/// As [`probe`], with certificates that are read already.
+pub(super) async fn probe_by(connectors: &Connectors, upstream: &Upstream, secret: Option<&str>) -> Probe {
     let began = Instant::now();
     let answered = async {
-        let mut answer = ask(upstream, secret).await?;
+        let mut answer = ask(connectors, upstream, secret).await?;
         let body = answer.whole(ANSWER_BYTES_MAX).await?;
         Ok::<_, UpstreamError>((answer.status.as_u16(), body))
     };
-    // Twice: for an answer that drips.
-    let answered = tokio::time::timeout(2 * PATIENCE, answered).await.unwrap_or(Err(UpstreamError::TimedOut));
+    // More: for an answer that drips.
+    let answered =
+        tokio::time::timeout(WHOLE_PATIENCE, answered).await.unwrap_or(Err(UpstreamError::TimedOut));
     let latency = began.elapsed();
     let (status, body) = match answered {
         Ok(answered) => answered,
@@ -75,7 +72,11 @@ pub async fn probe(upstream: &Upstream, secret: Option<&str>) -> Probe {
     Probe { works, status: Some(status), latency, answer }
 }
 
-async fn ask(upstream: &Upstream, secret: Option<&str>) -> Result<Answer, UpstreamError> {
+async fn ask(
+    connectors: &Connectors,
+    upstream: &Upstream,
+    secret: Option<&str>,
+) -> Result<Answer, UpstreamError> {
     let dialect = Dialect::parse(&upstream.dialect).map_err(|_| UpstreamError::Unusable)?;
     if dialect == Dialect::Echo {
         let question = r#"{"model":"echo","messages":[{"role":"user","content":"hi"}],"max_tokens":1}"#;
@@ -91,7 +92,7 @@ async fn ask(upstream: &Upstream, secret: Option<&str>) -> Result<Answer, Upstre
         stream: false,
         allow_private: upstream.allow_private,
     };
-    Client::new(&Connectors::load(), timeouts).send(call).await
+    Client::new(connectors, timeouts).send(call).await
 }
 
 fn named(models: &[Model]) -> String {

@@ -182,7 +182,7 @@ impl Relay<'_> {
         attempt.rests(failing.rest);
         match failing.failure {
             Some(failure) => attempt.failed(failure),
-            None => attempt.succeeded(),
+            None => attempt.busy(),
         }
         open.failed_there();
         Err(failing)
@@ -251,7 +251,7 @@ impl Relay<'_> {
 }
 
 /// An answer whose end tells the upstream's breaker how it went. A caller who leaves in the middle tells nothing bad.
-fn watched(mut answer: Answer, attempt: Attempt) -> Answer {
+fn watched(mut answer: Answer, mut attempt: Attempt) -> Answer {
     attempt.answered();
     let mut watch = Watch(Some(attempt));
     answer.body = answer.body.inspect(move |piece| watch.see(piece)).boxed_local();

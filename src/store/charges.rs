@@ -1,7 +1,7 @@
 //! Charges: the usage log. The ledger alone writes these rows; everybody else reads.
 
 use super::Connection;
-use super::models::PriceVersion;
+use super::prices::PriceVersion;
 use super::schema::{api_keys, charges, prices};
 use crate::error::Error;
 use diesel::prelude::*;

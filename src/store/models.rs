@@ -1,11 +1,12 @@
-//! Models, their price versions, and the routes to upstreams that serve them.
+//! Models: making, hiding and deleting them, and what a call to one needs. A model that is deleted stays as a row for
+//! the charges that refer to its prices; nothing here finds it.
 
-use super::Connection;
 use super::audit::{self, Actor};
+use super::prices::{PriceVersion, insert as insert_price};
+use super::routes::{must_exist, refuse_mixture};
 use super::schema::{model_routes, models, prices, upstreams};
-use super::taken;
 use super::upstreams::Upstream;
-use crate::domain::Invalid;
+use super::{Connection, found, taken};
 use crate::domain::models::ModelName;
 use crate::domain::price::Price;
 use crate::domain::upstream::Dialect;
@@ -27,50 +28,8 @@ pub struct Model {
     pub revision: i64,
     /// When made.
     pub created_at_ms: i64,
-}
-
-/// One version of a model's price, as stored.
-#[derive(Debug, Clone, Copy, Queryable, Selectable)]
-#[diesel(table_name = prices)]
-pub struct PriceVersion {
-    /// Row; what a charge refers to.
-    pub id: i64,
-    /// Whose.
-    pub model_id: i64,
-    /// 1, 2, …
-    pub version: i64,
-    /// Micro-credits per million input tokens.
-    pub input_micros: i64,
-    /// Micro-credits per million cached input tokens; `None`: as input.
-    pub cached_input_micros: Option<i64>,
-    /// Micro-credits per million output tokens.
-    pub output_micros: i64,
-    /// Micro-credits per request.
-    pub per_request_micros: i64,
-    /// Micro-credits per million input tokens written to the cache; `None`: as input.
-    pub cache_write_micros: Option<i64>,
-    /// Micro-credits per image.
-    pub per_image_micros: i64,
-    /// Micro-credits per second of sound.
-    pub per_audio_second_micros: i64,
-    /// Micro-credits per million characters.
-    pub per_character_micros: i64,
-}
-
-impl PriceVersion {
-    /// The amounts.
-    pub fn price(&self) -> Price {
-        Price {
-            input_micros: self.input_micros,
-            cached_input_micros: self.cached_input_micros,
-            cache_write_micros: self.cache_write_micros,
-            output_micros: self.output_micros,
-            per_request_micros: self.per_request_micros,
-            per_image_micros: self.per_image_micros,
-            per_audio_second_micros: self.per_audio_second_micros,
-            per_character_micros: self.per_character_micros,
-        }
-    }
+    /// Not offered to anybody; its calls work.
+    pub hidden: bool,
 }
 
 /// A way to an upstream that serves a model.
@@ -128,181 +87,111 @@ pub fn create(
     actor: &Actor,
     now_ms: i64,
 ) -> Result<i64, Error> {
-    connection.write(|connection| {
-        let upstream_ids: Vec<i64> = new.routes.iter().map(|(id, _)| *id).collect();
-        refuse_mixture(connection, &upstream_ids)?;
-        let id: i64 = diesel::insert_into(models::table)
-            .values((
-                models::name.eq(new.name.as_str()),
-                models::max_output_tokens.eq(new.max_output_tokens),
-                models::created_at_ms.eq(now_ms),
-            ))
-            .returning(models::id)
-            .get_result(connection)
-            .map_err(|error| taken(error, "name", "There is a model of this name already."))?;
-        insert_price(connection, id, 1, &new.price, now_ms)?;
-        for (priority, (upstream_id, upstream_model)) in (0i64..).zip(new.routes) {
-            diesel::insert_into(model_routes::table)
-                .values((
-                    model_routes::model_id.eq(id),
-                    model_routes::upstream_id.eq(upstream_id),
-                    model_routes::upstream_model.eq(upstream_model),
-                    model_routes::priority.eq(priority),
-                ))
-                .execute(connection)
-                .map_err(|error| taken(error, "upstream", "Name each upstream once."))?;
-        }
-        audit::record(connection, actor, "model.create", &format!("model {id}"), now_ms)?;
-        Ok(id)
-    })
+    connection.write(|connection| insert(connection, new, actor, now_ms))
 }
 
-/// What is to be of a route; what is not given stays, or is as a new route is.
-#[derive(Debug, Clone, Copy)]
-pub struct RouteSettings<'a> {
-    /// What the upstream calls the model; at first by its public name.
-    pub upstream_model: Option<&'a str>,
-    /// Lower is tried first; at first after all others.
-    pub priority: Option<i64>,
-    /// Share among equals; at first 1.
-    pub weight: Option<i64>,
-}
-
-/// Adds a route to a model, or changes the one to this upstream; the next call takes it.
-///
-/// # Errors
-/// [`Error::Invalid`] under `upstream` when the upstream does not go together with the others.
-pub fn set_route(
+/// As [`create`], inside a transaction.
+pub(super) fn insert(
     connection: &mut Connection,
-    model: &Model,
-    upstream_id: i64,
-    settings: &RouteSettings<'_>,
+    new: &NewModel<'_>,
     actor: &Actor,
     now_ms: i64,
-) -> Result<(), Error> {
-    connection.write(|connection| {
-        lock(connection, model.id)?;
-        let last: Option<i64> = model_routes::table
-            .filter(model_routes::model_id.eq(model.id))
-            .select(diesel::dsl::max(model_routes::priority))
-            .first(connection)?;
-        let there = model_routes::table
-            .filter(model_routes::model_id.eq(model.id).and(model_routes::upstream_id.eq(upstream_id)))
-            .select((model_routes::upstream_model, model_routes::priority, model_routes::weight))
-            .first::<(String, i64, i64)>(connection)
-            .optional()?;
-        let (name, priority, weight) =
-            there.unwrap_or_else(|| (model.name.clone(), last.map_or(0, |last| last + 1), 1));
-        diesel::delete(model_routes::table)
-            .filter(model_routes::model_id.eq(model.id).and(model_routes::upstream_id.eq(upstream_id)))
-            .execute(connection)?;
+) -> Result<i64, Error> {
+    let upstream_ids: Vec<i64> = new.routes.iter().map(|(id, _)| *id).collect();
+    refuse_mixture(connection, &upstream_ids)?;
+    let id: i64 = diesel::insert_into(models::table)
+        .values((
+            models::name.eq(new.name.as_str()),
+            models::max_output_tokens.eq(new.max_output_tokens),
+            models::created_at_ms.eq(now_ms),
+        ))
+        .returning(models::id)
+        .get_result(connection)
+        .map_err(|error| taken(error, "name", "There is a model of this name already."))?;
+    insert_price(connection, id, 1, &new.price, now_ms)?;
+    for (priority, (upstream_id, upstream_model)) in (0i64..).zip(new.routes) {
+        must_exist(connection, *upstream_id)?;
         diesel::insert_into(model_routes::table)
             .values((
-                model_routes::model_id.eq(model.id),
+                model_routes::model_id.eq(id),
                 model_routes::upstream_id.eq(upstream_id),
-                model_routes::upstream_model.eq(settings.upstream_model.unwrap_or(&name)),
-                model_routes::priority.eq(settings.priority.unwrap_or(priority)),
-                model_routes::weight.eq(settings.weight.unwrap_or(weight)),
+                model_routes::upstream_model.eq(upstream_model),
+                model_routes::priority.eq(priority),
             ))
-            .execute(connection)?;
-        let routes = model_routes::table.filter(model_routes::model_id.eq(model.id));
-        let upstream_ids = routes.select(model_routes::upstream_id).load(connection)?;
-        refuse_mixture(connection, &upstream_ids)?;
-        let subject = format!("model {} upstream {upstream_id}", model.id);
-        audit::record(connection, actor, "model.set_route", &subject, now_ms)
-    })
+            .execute(connection)
+            .map_err(|error| taken(error, "upstream", "Name each upstream once."))?;
+    }
+    audit::record(connection, actor, "model.create", &format!("model {id}"), now_ms)?;
+    Ok(id)
 }
 
-/// Takes a route from a model; the next call no longer takes it.
+/// The model's row is changed first: whoever else changes what belongs to the model waits here. Calls that were decided
+/// on the old revision are decided anew.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none to this upstream.
-pub fn remove_route(
-    connection: &mut Connection,
-    model_id: i64,
-    upstream_id: i64,
-    actor: &Actor,
-    now_ms: i64,
-) -> Result<(), Error> {
-    connection.write(|connection| {
-        lock(connection, model_id)?;
-        let rows = diesel::delete(model_routes::table)
-            .filter(model_routes::model_id.eq(model_id).and(model_routes::upstream_id.eq(upstream_id)))
-            .execute(connection)?;
-        super::found(rows)?;
-        let subject = format!("model {model_id} upstream {upstream_id}");
-        audit::record(connection, actor, "model.remove_route", &subject, now_ms)
-    })
-}
-
-/// The model's row is changed first: whoever else changes what belongs to the model waits here.
-fn lock(connection: &mut Connection, id: i64) -> Result<(), Error> {
+/// [`Error::NotFound`], also for one that is deleted.
+pub(super) fn lock(connection: &mut Connection, id: i64) -> Result<(), Error> {
     let rows = diesel::update(models::table.find(id))
+        .filter(models::deleted_at_ms.is_null())
         .set(models::revision.eq(models::revision + 1))
         .execute(connection)?;
-    super::found(rows)
+    found(rows)
 }
 
-/// A model is called on the routes of one dialect, and each of its upstreams must serve them: nothing is translated.
-fn refuse_mixture(connection: &mut Connection, upstream_ids: &[i64]) -> Result<(), Error> {
-    let dialects: Vec<String> = upstreams::table
-        .filter(upstreams::id.eq_any(upstream_ids))
-        .select(upstreams::dialect)
-        .load(connection)?;
-    let spoken = |dialect: Dialect| dialects.iter().any(|word| word == dialect.as_str());
-    if spoken(Dialect::OpenAi) && spoken(Dialect::Anthropic) {
-        let why =
-            "Upstreams of the dialects openai and anthropic serve different routes. Make a model for each.";
-        return Err(Error::invalid("upstream", Invalid::new(why)));
-    }
-    Ok(())
-}
-
-/// Adds a price version; calls made from now on pay it, charges keep theirs.
+/// Changes the most that one answer may have.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn set_price(
+pub fn set_max_output(
     connection: &mut Connection,
     id: i64,
-    price: &Price,
+    max_output_tokens: i64,
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
         lock(connection, id)?;
-        let newest: Option<i64> = prices::table
-            .filter(prices::model_id.eq(id))
-            .select(diesel::dsl::max(prices::version))
-            .first(connection)?;
-        insert_price(connection, id, newest.unwrap_or(0) + 1, price, now_ms)?;
-        audit::record(connection, actor, "model.set_price", &format!("model {id}"), now_ms)
+        diesel::update(models::table.find(id))
+            .set(models::max_output_tokens.eq(max_output_tokens))
+            .execute(connection)?;
+        let subject = format!("model {id} {max_output_tokens}");
+        audit::record(connection, actor, "model.set_max_output", &subject, now_ms)
     })
 }
 
-fn insert_price(
+/// Takes a model out of what is offered, or back in; calls work all the same.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn set_hidden(
     connection: &mut Connection,
-    model_id: i64,
-    version: i64,
-    price: &Price,
+    id: i64,
+    hidden: bool,
+    actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
-    diesel::insert_into(prices::table)
-        .values((
-            prices::model_id.eq(model_id),
-            prices::version.eq(version),
-            prices::input_micros.eq(price.input_micros),
-            prices::cached_input_micros.eq(price.cached_input_micros),
-            prices::output_micros.eq(price.output_micros),
-            prices::per_request_micros.eq(price.per_request_micros),
-            prices::cache_write_micros.eq(price.cache_write_micros),
-            prices::per_image_micros.eq(price.per_image_micros),
-            prices::per_audio_second_micros.eq(price.per_audio_second_micros),
-            prices::per_character_micros.eq(price.per_character_micros),
-            prices::created_at_ms.eq(now_ms),
-        ))
-        .execute(connection)?;
-    Ok(())
+    connection.write(|connection| {
+        lock(connection, id)?;
+        diesel::update(models::table.find(id)).set(models::hidden.eq(hidden)).execute(connection)?;
+        let action = if hidden { "model.hide" } else { "model.unhide" };
+        audit::record(connection, actor, action, &format!("model {id}"), now_ms)
+    })
+}
+
+/// Deletes a model: the next call to it finds none, and its name is free. Charges keep their prices.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) -> Result<(), Error> {
+    connection.write(|connection| {
+        lock(connection, id)?;
+        let name: String = models::table.find(id).select(models::name).first(connection)?;
+        diesel::delete(model_routes::table.filter(model_routes::model_id.eq(id))).execute(connection)?;
+        diesel::update(models::table.find(id))
+            .set((models::name.eq(format!("{name}#{id}")), models::deleted_at_ms.eq(now_ms)))
+            .execute(connection)?;
+        audit::record(connection, actor, "model.delete", &format!("model {id} {name}"), now_ms)
+    })
 }
 
 /// All models with their newest price, by name.
@@ -313,6 +202,7 @@ pub fn list(connection: &mut Connection) -> Result<Vec<(Model, PriceVersion)>, E
     let newest = diesel::alias!(prices as newest);
     Ok(models::table
         .inner_join(prices::table)
+        .filter(models::deleted_at_ms.is_null())
         .filter(diesel::dsl::not(diesel::dsl::exists(
             newest
                 .filter(newest.field(prices::model_id).eq(prices::model_id))
@@ -324,12 +214,37 @@ pub fn list(connection: &mut Connection) -> Result<Vec<(Model, PriceVersion)>, E
         .load(connection)?)
 }
 
+/// As [`list`], without those that are hidden: what users and their programs may choose from.
+///
+/// # Errors
+/// The engine's.
+pub fn offered(connection: &mut Connection) -> Result<Vec<(Model, PriceVersion)>, Error> {
+    let mut models = list(connection)?;
+    models.retain(|(model, _)| !model.hidden);
+    Ok(models)
+}
+
+/// A model by its row.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find(connection: &mut Connection, id: i64) -> Result<Model, Error> {
+    Ok(models::table
+        .find(id)
+        .filter(models::deleted_at_ms.is_null())
+        .select(Model::as_select())
+        .first(connection)?)
+}
+
 /// The model of a name.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn find_by_name(connection: &mut Connection, name: &str) -> Result<Model, Error> {
-    Ok(models::table.filter(models::name.eq(name)).select(Model::as_select()).first(connection)?)
+    Ok(models::table
+        .filter(models::name.eq(name).and(models::deleted_at_ms.is_null()))
+        .select(Model::as_select())
+        .first(connection)?)
 }
 
 /// The ways to the upstreams of a model that are in rotation, by priority.
@@ -370,39 +285,6 @@ pub fn route_to(connection: &mut Connection, upstream_id: i64) -> Result<Option<
     Ok(found.map(route))
 }
 
-/// A route by names, for lists.
-#[derive(Debug, Clone, Queryable)]
-pub struct RouteName {
-    /// Of this model.
-    pub model_id: i64,
-    /// Name of the provider.
-    pub upstream: String,
-    /// What it calls the model.
-    pub upstream_model: String,
-    /// Lower is tried first.
-    pub priority: i64,
-    /// Share among equals.
-    pub weight: i64,
-}
-
-/// The routes of all models, in rotation or not, by priority.
-///
-/// # Errors
-/// The engine's.
-pub fn route_names(connection: &mut Connection) -> Result<Vec<RouteName>, Error> {
-    Ok(model_routes::table
-        .inner_join(upstreams::table)
-        .order((model_routes::model_id, model_routes::priority, model_routes::id))
-        .select((
-            model_routes::model_id,
-            upstreams::name,
-            model_routes::upstream_model,
-            model_routes::priority,
-            model_routes::weight,
-        ))
-        .load(connection)?)
-}
-
 /// What a call to the model of a name needs: price and routes.
 ///
 /// # Errors
@@ -410,7 +292,7 @@ pub fn route_names(connection: &mut Connection) -> Result<Vec<RouteName>, Error>
 pub fn find_offer(connection: &mut Connection, name: &str) -> Result<Offer, Error> {
     let (model, price) = models::table
         .inner_join(prices::table)
-        .filter(models::name.eq(name))
+        .filter(models::name.eq(name).and(models::deleted_at_ms.is_null()))
         .order(prices::version.desc())
         .select((Model::as_select(), PriceVersion::as_select()))
         .first(connection)?;

@@ -111,6 +111,8 @@ diesel::table! {
         max_output_tokens -> BigInt,
         revision -> BigInt,
         created_at_ms -> BigInt,
+        hidden -> Bool,
+        deleted_at_ms -> Nullable<BigInt>,
     }
 }
 
@@ -141,6 +143,30 @@ diesel::table! {
         pace_ms -> BigInt,
         enabled -> Bool,
         allow_private -> Bool,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    upstream_hourly (hour_ms, upstream_id) {
+        hour_ms -> BigInt,
+        upstream_id -> BigInt,
+        answered -> BigInt,
+        busy -> BigInt,
+        unreachable -> BigInt,
+        timed_out -> BigInt,
+        broke_off -> BigInt,
+        bad_status -> BigInt,
+        bad_secret -> BigInt,
+        unusable -> BigInt,
+        latency_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    price_lists (user_id) {
+        user_id -> BigInt,
+        content -> Text,
         created_at_ms -> BigInt,
     }
 }
@@ -302,5 +328,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     grants,
     audit_events,
     instances,
-    responses
+    responses,
+    upstream_hourly,
+    price_lists
 );

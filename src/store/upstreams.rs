@@ -9,6 +9,8 @@ use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use diesel::prelude::*;
 
+const NAME_TAKEN: &str = "There is an upstream of this name already.";
+
 /// A provider.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = upstreams)]
@@ -68,7 +70,7 @@ pub fn create(
             ))
             .returning(upstreams::id)
             .get_result(connection)
-            .map_err(|error| taken(error, "name", "There is an upstream of this name already."))?;
+            .map_err(|error| taken(error, "name", NAME_TAKEN))?;
         diesel::update(upstreams::table.find(id))
             .set(upstreams::secret_ciphertext.eq(seal(id)?))
             .execute(connection)?;
@@ -77,9 +79,11 @@ pub fn create(
     })
 }
 
-/// What an edit may change; the dialect stays, since the models' routes go by it.
+/// What an edit may change, with the name; the dialect stays, since the models' routes go by it.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
+    /// Unique name.
+    pub name: &'a str,
     /// Empty for echo.
     pub base_url: &'a str,
     /// See [`Upstream::pace_ms`].
@@ -91,7 +95,7 @@ pub struct Settings<'a> {
 /// Changes an upstream, from the next call.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// [`Error::NotFound`]; [`Error::Invalid`] under `name` when the name is taken.
 pub fn edit(
     connection: &mut Connection,
     id: i64,
@@ -102,11 +106,13 @@ pub fn edit(
     connection.write(|connection| {
         let rows = diesel::update(upstreams::table.find(id))
             .set((
+                upstreams::name.eq(settings.name),
                 upstreams::base_url.eq(settings.base_url),
                 upstreams::pace_ms.eq(settings.pace_ms),
                 upstreams::allow_private.eq(settings.allow_private),
             ))
-            .execute(connection)?;
+            .execute(connection)
+            .map_err(|error| taken(error, "name", NAME_TAKEN))?;
         found(rows)?;
         touch_models(connection, id)?;
         audit::record(connection, actor, "upstream.edit", &format!("upstream {id}"), now_ms)
@@ -134,7 +140,7 @@ pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) 
         let routes: i64 =
             model_routes::table.filter(model_routes::upstream_id.eq(id)).count().get_result(connection)?;
         if routes > 0 {
-            let why = "Models are served by this upstream: give them another with `keyhouse model route` first, or only \
+            let why = "Models are served by this upstream: give them another first (`keyhouse model route`), or only \
                        disable it.";
             return Err(Error::invalid("name", Invalid::new(why)));
         }
@@ -149,6 +155,36 @@ pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) 
 /// The engine's.
 pub fn list(connection: &mut Connection) -> Result<Vec<Upstream>, Error> {
     Ok(upstreams::table.order(upstreams::name).select(Upstream::as_select()).load(connection)?)
+}
+
+/// An upstream by its row.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find(connection: &mut Connection, id: i64) -> Result<Upstream, Error> {
+    Ok(upstreams::table.find(id).select(Upstream::as_select()).first(connection)?)
+}
+
+/// Those that have a secret.
+///
+/// # Errors
+/// The engine's.
+pub fn with_secret(connection: &mut Connection) -> Result<Vec<i64>, Error> {
+    Ok(upstreams::table
+        .filter(upstreams::secret_ciphertext.is_not_null())
+        .select(upstreams::id)
+        .load(connection)?)
+}
+
+/// How many models each upstream serves.
+///
+/// # Errors
+/// The engine's.
+pub fn models_served(connection: &mut Connection) -> Result<Vec<(i64, i64)>, Error> {
+    Ok(model_routes::table
+        .group_by(model_routes::upstream_id)
+        .select((model_routes::upstream_id, diesel::dsl::count_star()))
+        .load(connection)?)
 }
 
 /// The upstream of a name.
@@ -179,14 +215,14 @@ pub fn any_ciphertext(connection: &mut Connection) -> Result<Option<(i64, Vec<u8
         .optional()?)
 }
 
-/// Replaces the sealed secret of an upstream.
+/// Replaces the sealed secret of an upstream, or removes it.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn set_secret(
     connection: &mut Connection,
     id: i64,
-    ciphertext: &[u8],
+    ciphertext: Option<&[u8]>,
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
@@ -196,7 +232,8 @@ pub fn set_secret(
             .execute(connection)?;
         found(rows)?;
         touch_models(connection, id)?;
-        audit::record(connection, actor, "upstream.set_secret", &format!("upstream {id}"), now_ms)
+        let action = if ciphertext.is_some() { "upstream.set_secret" } else { "upstream.unset_secret" };
+        audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
     })
 }
 
@@ -219,5 +256,25 @@ pub fn set_enabled(
         touch_models(connection, id)?;
         let action = if enabled { "upstream.enable" } else { "upstream.disable" };
         audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
+    })
+}
+
+/// An upstream with its sealed secret, to call it for its own sake; who does is written down.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn take_for_test(
+    connection: &mut Connection,
+    id: i64,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(Upstream, Option<Vec<u8>>), Error> {
+    connection.write(|connection| {
+        let taken = upstreams::table
+            .find(id)
+            .select((Upstream::as_select(), upstreams::secret_ciphertext))
+            .first(connection)?;
+        audit::record(connection, actor, "upstream.test", &format!("upstream {id}"), now_ms)?;
+        Ok(taken)
     })
 }

@@ -4,13 +4,17 @@ mod account;
 mod all_keys;
 mod audit;
 mod browser;
+mod browser_catalog;
 mod groups;
 mod keys;
+mod models;
 mod pages;
+mod price_import;
 mod second_factor;
 mod sign_in;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstreams;
 mod usage;
 mod users;
 mod welcome;

@@ -9,9 +9,8 @@ use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::{Multiplier, Price};
 use keyhouse::error::Error;
 use keyhouse::store::audit::Actor;
-use keyhouse::store::models::RouteSettings;
 use keyhouse::store::upstreams::{self, Settings};
-use keyhouse::store::{Connection, grants, groups, keys, models, users};
+use keyhouse::store::{Connection, grants, groups, keys, models, prices, routes, users};
 use serde_json::json;
 
 fn good() -> Act {
@@ -31,7 +30,7 @@ fn an_upstream_that_is_changed_is_called_as_it_is_from_the_next_call_on() {
         assert_eq!(house.chat(&ask("m")).status, 200);
 
         let sealed = house.seed.vault.seal_upstream(id, "sk-another").expect("sealed");
-        change(&house, |c, actor, now| upstreams::set_secret(c, id, &sealed, actor, now));
+        change(&house, |c, actor, now| upstreams::set_secret(c, id, Some(&sealed), actor, now));
         assert_eq!(house.chat(&ask("m")).status, 200);
         assert_eq!(upstream.asked()[2].header("authorization"), Some("Bearer sk-another"));
 
@@ -40,13 +39,17 @@ fn an_upstream_that_is_changed_is_called_as_it_is_from_the_next_call_on() {
         change(&house, |c, actor, now| upstreams::set_enabled(c, id, true, actor, now));
         assert_eq!(house.chat(&ask("m")).status, 200);
 
-        let elsewhere =
-            Settings { base_url: &format!("{}/deeper", upstream.url), pace_ms: 0, allow_private: true };
+        let elsewhere = Settings {
+            name: "fake",
+            base_url: &format!("{}/deeper", upstream.url),
+            pace_ms: 0,
+            allow_private: true,
+        };
         change(&house, |c, actor, now| upstreams::edit(c, id, &elsewhere, actor, now));
         assert_eq!(house.chat(&ask("m")).status, 200);
         assert!(upstream.asked().last().is_some_and(|asked| asked.path.contains("/deeper/")));
 
-        let private = Settings { base_url: &upstream.url, pace_ms: 0, allow_private: false };
+        let private = Settings { name: "fake", base_url: &upstream.url, pace_ms: 0, allow_private: false };
         change(&house, |c, actor, now| upstreams::edit(c, id, &private, actor, now));
         let asked = upstream.asked().len();
         assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()));
@@ -104,7 +107,7 @@ fn every_price_is_the_one_of_the_moment_of_the_call() {
         assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000007"));
         let id = house.seed.store.with(|c| Ok(models::find_by_name(c, "m")?.id)).expect("there");
         let dearer = Price { input_micros: 10_000_000, ..PRICE };
-        change(&house, |c, actor, now| models::set_price(c, id, &dearer, actor, now));
+        change(&house, |c, actor, now| prices::set(c, id, &dearer, None, actor, now));
         assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000052"));
         let group = house.seed.store.with(|c| groups::find_by_name(c, groups::DEFAULT)).expect("there");
         let double = Multiplier::parse("2").expect("a multiplier");
@@ -150,12 +153,32 @@ fn a_route_that_is_added_or_removed_counts_at_once() {
             .store
             .with(|c| Ok((models::find_by_name(c, "m")?, upstreams::find_by_name(c, "fake")?.id)))
             .expect("there");
-        let route = RouteSettings { upstream_model: Some("theirs"), priority: Some(-1), weight: None };
-        change(&house, |c, actor, now| models::set_route(c, &model, id, &route, actor, now));
+        let route = routes::Settings { upstream_model: Some("theirs"), priority: Some(-1), weight: None };
+        change(&house, |c, actor, now| routes::set(c, &model, id, &route, actor, now));
         assert_eq!(house.chat(&ask("m")).status, 200);
         assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
-        change(&house, |c, actor, now| models::remove_route(c, model.id, id, actor, now));
-        change(&house, |c, actor, now| models::remove_route(c, model.id, fake, actor, now));
+        change(&house, |c, actor, now| routes::remove(c, model.id, id, actor, now));
+        change(&house, |c, actor, now| routes::remove(c, model.id, fake, actor, now));
         assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()));
+    }
+}
+
+#[test]
+fn a_model_that_is_deleted_is_not_found_from_the_next_call_on_and_a_new_one_of_its_name_is() {
+    for engine in engines() {
+        let (house, upstream) = House::with_upstream(engine, good());
+        assert_eq!(house.chat(&ask("m")).status, 200);
+        let model = house.seed.store.with(|c| models::find_by_name(c, "m")).expect("there");
+        change(&house, |c, actor, now| models::set_max_output(c, model.id, 77, actor, now));
+        assert_eq!(house.chat(&ask_with("m", json!({"max_tokens": null}))).status, 200);
+        assert_eq!(upstream.asked()[1].json()["max_completion_tokens"], 77);
+        change(&house, |c, actor, now| models::delete(c, model.id, actor, now));
+        for _ in 0..2 {
+            assert_eq!(house.chat(&ask("m")).refusal(), (404, "model_not_found".into()));
+        }
+        let id = house.seed.store.with(|c| Ok(upstreams::find_by_name(c, "fake")?.id)).expect("there");
+        house.seed.model("m", Price { input_micros: 10_000_000, ..PRICE }, 50, &[id]);
+        assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000052"));
+        house.is_sound();
     }
 }

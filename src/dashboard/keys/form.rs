@@ -1,6 +1,7 @@
 //! The form that makes and edits a key: what was typed, what may be chosen, and what was refused.
 
 use crate::dashboard::moment::minutes_utc;
+use crate::dashboard::words::{plain, price_in_words};
 use crate::domain::FieldErrors;
 use crate::domain::Invalid;
 use crate::domain::credits::Credits;
@@ -8,11 +9,11 @@ use crate::domain::expiry::{parse_expiry, rfc3339};
 use crate::domain::key::{KeyDraft, KeySettings};
 use crate::domain::models::ModelRestrictions;
 use crate::domain::price::{Multiplier, Price};
-use crate::domain::usage::Usage;
 use crate::error::Error;
 use crate::store::groups::Group;
 use crate::store::keys::Key;
-use crate::store::models::{self, Model, PriceVersion};
+use crate::store::models::{self, Model};
+use crate::store::prices::PriceVersion;
 use crate::store::users::User;
 use crate::store::{Connection, group_users};
 
@@ -174,17 +175,11 @@ impl Typed {
     }
 }
 
-/// `12.5`: as one would type it.
-fn plain(micros: i64) -> String {
-    let exact = Credits::from_micros(micros).to_string();
-    exact.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// What the form offers to choose from.
 pub struct Choices {
     /// The groups that this user may choose.
     pub groups: Vec<Group>,
-    /// All models with their prices.
+    /// The models on offer with their prices.
     pub models: Vec<(Model, PriceVersion)>,
 }
 
@@ -194,7 +189,7 @@ impl Choices {
     /// # Errors
     /// The engine's.
     pub fn load(connection: &mut Connection, user_id: i64) -> Result<Self, Error> {
-        Ok(Self { groups: group_users::choices(connection, user_id)?, models: models::list(connection)? })
+        Ok(Self { groups: group_users::choices(connection, user_id)?, models: models::offered(connection)? })
     }
 
     /// The groups with what they make of a real price.
@@ -243,38 +238,7 @@ impl Choices {
 
 /// `gpt-4o: 2.5 in, 10 out per 1M tokens`; `None` when it leaves every range.
 fn example_price(model: &str, price: Price, multiplier: Multiplier) -> Option<String> {
-    let cost = |price: Price, usage| {
-        price.cost(usage, multiplier).ok().map(|micros| Credits::from_micros(micros).for_people())
-    };
-    let per = Price { per_request_micros: 0, ..price };
-    let (input, output) = (
-        cost(per, Usage { input_tokens: 1_000_000, ..Usage::NONE })?,
-        cost(per, Usage { output_tokens: 1_000_000, ..Usage::NONE })?,
-    );
-    let each = [
-        (price.per_request_micros, cost(price, Usage::NONE)?, "request"),
-        (price.per_image_micros, cost(per, Usage { images: 1, ..Usage::NONE })?, "image"),
-        (
-            price.per_audio_second_micros,
-            cost(per, Usage { audio_ms: 1_000, ..Usage::NONE })?,
-            "second of sound",
-        ),
-        (
-            price.per_character_micros,
-            cost(per, Usage { characters: 1_000_000, ..Usage::NONE })?,
-            "1M characters",
-        ),
-    ];
-    let mut parts = Vec::new();
-    if (price.input_micros, price.output_micros) != (0, 0) {
-        parts.push(format!("{input} in, {output} out per 1M tokens"));
-    }
-    let each = each.into_iter().filter(|(micros, ..)| *micros != 0);
-    parts.extend(each.map(|(_, credits, what)| format!("{credits} per {what}")));
-    if parts.is_empty() {
-        parts.push("free".into());
-    }
-    Some(format!("{model}: {}", parts.join(" + ")))
+    price_in_words(price, multiplier).map(|words| format!("{model}: {words}"))
 }
 
 /// A group to choose.

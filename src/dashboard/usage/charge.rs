@@ -14,7 +14,7 @@ use crate::domain::price::Multiplier;
 use crate::domain::usage::Usage;
 use crate::store::Store;
 use crate::store::charges::{self, Charge, state};
-use crate::store::models::PriceVersion;
+use crate::store::prices::PriceVersion;
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
