@@ -29,6 +29,8 @@ const USERS: i64 = 1_000;
 const KEYS: i64 = 20_000;
 const MODELS: i64 = 20;
 const ROUNDS: usize = 15;
+/// Inserted one after the other.
+const PARTS: i64 = 10;
 /// Of charge ids, see `ledger::ids`.
 const ID_EPOCH_MS: i64 = 1_767_225_600_000;
 
@@ -130,11 +132,11 @@ fn fill(house: &House, engine: Engine, (heavy, light): (i64, i64), charges: i64)
         }
         Ok(models::find_offer(c, "model-0")?.price.id)
     });
-    let series = |n: i64| match engine {
+    let series = |from: i64, until: i64| match engine {
         Engine::Sqlite => format!(
-            "WITH RECURSIVE s (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < {n} - 1) SELECT i FROM s"
+            "WITH RECURSIVE s (i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM s WHERE i < {until} - 1) SELECT i FROM s"
         ),
-        Engine::Postgres => format!("SELECT generate_series(0::bigint, {n} - 1) AS i"),
+        Engine::Postgres => format!("SELECT generate_series({from}::bigint, {until} - 1) AS i"),
     };
     let (digest, yes, no) = match engine {
         Engine::Sqlite => ("randomblob(32)", "1", "0"),
@@ -153,29 +155,40 @@ fn fill(house: &House, engine: Engine, (heavy, light): (i64, i64), charges: i64)
     );
     let outcome = "CASE WHEN s.i % 97 = 0 THEN 'failed' WHEN s.i % 101 = 0 THEN 'hung_up' WHEN s.i % 1009 = 0 THEN 'cut' \
          WHEN s.i % 100003 = 0 THEN 'interrupted' ELSE 'complete' END";
-    let sql = format!(
+    let mut connection = house.store.url().connect().expect("connected");
+    let mut run = |sql: &str| match &mut connection {
+        Connection::Sqlite(c) => c.batch_execute(sql).expect("filled"),
+        Connection::Postgres(c) => c.batch_execute(sql).expect("filled"),
+    };
+    run(match engine {
+        Engine::Sqlite => "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000",
+        Engine::Postgres => "SET statement_timeout = 0; SET session_replication_role = replica",
+    });
+    run(&format!(
         "INSERT INTO users (id, name, password_hash, is_admin, created_at_ms) \
-         SELECT {light} + 1 + s.i, 'user-' || s.i, 'none', {no}, 0 FROM ({}) s;
-         INSERT INTO api_keys (id, user_id, group_id, name, digest, ciphertext, last4, enabled, created_at_ms) \
-         SELECT 1 + s.i, {owner_of_key}, 1, 'key-' || s.i, {digest}, {digest}, 'abcd', {yes}, s.i FROM ({}) s;
-         INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, state, \
-         held_micros, settled_micros, input_held_micros, outcome, usage_source, input_tokens, cached_input_tokens, \
-         output_tokens, status, first_byte_ms, created_at_ms, resolved_at_ms) \
-         SELECT ({made} - {ID_EPOCH_MS}) * 4194304 + s.i % 4096, {owner}, {key}, 'key', 'model-' || ((s.i / 3) % {MODELS}), \
-         {price_id}, 1000000, 1, 'settled', 1000, (s.i * 31) % 1000, 10, {outcome}, 'upstream', (s.i * 17) % 4000, \
-         (s.i * 13) % 100, s.i % 500, 200, 100 + s.i % 700, {made}, {made} + 500 + s.i % 9000 FROM ({}) s;",
-        series(USERS),
-        series(KEYS),
-        series(charges)
-    );
-    house.with(|c| {
-        match c {
-            Connection::Sqlite(c) => c.batch_execute(&format!("{sql} PRAGMA wal_checkpoint(TRUNCATE);"))?,
-            Connection::Postgres(c) => c.batch_execute(&format!(
-                "SET statement_timeout = 0; SET session_replication_role = replica; {sql} ANALYZE; CHECKPOINT;"
-            ))?,
-        }
-        Ok(())
+         SELECT {light} + 1 + s.i, 'user-' || s.i, 'none', {no}, 0 FROM ({}) s",
+        series(0, USERS)
+    ));
+    run(&format!(
+        "INSERT INTO api_keys (id, user_id, group_id, name, digest, ciphertext, last4, enabled, created_at_ms) \
+         SELECT 1 + s.i, {owner_of_key}, 1, 'key-' || s.i, {digest}, {digest}, 'abcd', {yes}, s.i FROM ({}) s",
+        series(0, KEYS)
+    ));
+    for part in 0..PARTS {
+        run(&format!(
+            "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, state, \
+             held_micros, settled_micros, input_held_micros, outcome, usage_source, input_tokens, cached_input_tokens, \
+             output_tokens, status, first_byte_ms, created_at_ms, resolved_at_ms) \
+             SELECT ({made} - {ID_EPOCH_MS}) * 4194304 + s.i % 4096, {owner}, {key}, 'key', \
+             'model-' || ((s.i / 3) % {MODELS}), {price_id}, 1000000, 1, 'settled', 1000, (s.i * 31) % 1000, 10, {outcome}, \
+             'upstream', (s.i * 17) % 4000, (s.i * 13) % 100, s.i % 500, 200, 100 + s.i % 700, {made}, \
+             {made} + 500 + s.i % 9000 FROM ({}) s",
+            series(part * charges / PARTS, (part + 1) * charges / PARTS)
+        ));
+    }
+    run(match engine {
+        Engine::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
+        Engine::Postgres => "VACUUM ANALYZE charges",
     });
 }
 
@@ -184,6 +197,9 @@ fn roll(house: &House) {
     let mut connection = house.store.url().connect().expect("connected");
     if let Connection::Postgres(c) = &mut connection {
         c.batch_execute("SET statement_timeout = 0").expect("set");
+    }
+    if let Connection::Sqlite(c) = &mut connection {
+        c.batch_execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000").expect("set");
     }
     while let Some(closing) = usage_rollup::close(&mut connection).expect("closed") {
         while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {

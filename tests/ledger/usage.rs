@@ -110,12 +110,17 @@ fn total(sums: impl Iterator<Item = Sums>) -> Sums {
 /// Closes the present moment and waits until it is closed; `None`: nothing to do.
 fn close(connection: &mut Connection) -> Option<Closing> {
     let closing = usage_rollup::close(connection).expect("closed")?;
+    wait_until_closed(connection, closing);
+    Some(closing)
+}
+
+/// Transactions of other tests on the same server are waited for too.
+fn wait_until_closed(connection: &mut Connection, closing: Closing) {
     let begun = Instant::now();
     while !usage_rollup::is_closed(connection, closing).expect("asked") {
         assert!(begun.elapsed() < Duration::from_secs(30), "a transaction does not end");
         std::thread::sleep(Duration::from_millis(1));
     }
-    Some(closing)
 }
 
 fn random_end(hold_id: i64, micros: i64) -> Resolution {
@@ -239,7 +244,7 @@ fn a_moment_is_not_closed_while_a_resolution_is_under_way() {
         let closing = usage_rollup::close(&mut connection).expect("closed").expect("something to do");
         assert!(!usage_rollup::is_closed(&mut connection, closing).expect("asked"));
         slow.batch_execute("COMMIT").expect("committed");
-        assert!(usage_rollup::is_closed(&mut connection, closing).expect("asked"));
+        wait_until_closed(&mut connection, closing);
         // Whoever asks from now on is told a moment behind the closed one, whatever the clock says.
         tamper(&bench.database, "UPDATE usage_progress SET closing_ms = closing_ms + 1000000");
         let later = usage_rollup::resolution_moment(&mut slow).expect("asked");
