@@ -181,6 +181,8 @@ fn people_routes(routes: &mut web::ServiceConfig) {
         .route("/users/{id}/admin", web::post().to(users::set_admin))
         .route("/users/{id}/reset-password", web::get().to(users::confirm_reset))
         .route("/users/{id}/reset-password", web::post().to(users::reset_password))
+        .route("/users/{id}/reset-second-factor", web::get().to(users::confirm_second_factor))
+        .route("/users/{id}/reset-second-factor", web::post().to(users::reset_second_factor))
         .route("/users/{id}/delete", web::get().to(users::confirm_delete))
         .route("/users/{id}/delete", web::post().to(users::delete))
         .route("/all-keys", web::get().to(all_keys::index))

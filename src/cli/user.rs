@@ -39,6 +39,9 @@ pub(super) enum UserCommand {
     #[command(after_help = "Example:\n  keyhouse user delete ada")]
     Delete(Named),
     SetPassword(SetPassword),
+    /// Switch off the second factor of a user who lost it; their password alone lets them in then
+    #[command(after_help = "Example:\n  keyhouse user reset-second-factor ada")]
+    ResetSecondFactor(Named),
     SignInLink(SignInLink),
 }
 
@@ -193,6 +196,9 @@ pub(super) fn run(command: UserCommand, context: &Context) -> Result<(), Failure
         }),
         UserCommand::Delete(Named { name }) => delete(&name, context),
         UserCommand::SetPassword(options) => set_password(&options, context),
+        UserCommand::ResetSecondFactor(Named { name }) => act(&name, context, |connection, id, now_ms| {
+            users::reset_second_factor(connection, id, &Actor::cli(), now_ms)
+        }),
         UserCommand::SignInLink(options) => sign_in_link::run(&options, context),
     }
 }

@@ -152,3 +152,39 @@ fn the_database_refuses_to_change_what_was_written_down() {
         assert_eq!(house.audit(), before);
     }
 }
+
+/// Every code in quotes, such as `"key.reveal"`, in the sources under a folder.
+fn codes_in_sources(folder: &str, codes: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            codes_in_sources(path.to_str().expect("text"), codes);
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).expect("text");
+        let kinds = ["user", "key", "group", "model", "upstream", "session"];
+        codes.extend(source.split('"').filter_map(|text| {
+            let (kind, act) = text.split_once('.')?;
+            let is_code = kinds.contains(&kind)
+                && !act.is_empty()
+                && act.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            is_code.then(|| text.to_owned())
+        }));
+    }
+}
+
+#[test]
+fn every_action_that_is_written_down_has_words() {
+    for engine in engines() {
+        let (_house, admin) = house_with_admin(engine);
+        let page = admin.get("/audit").body;
+        let mut codes = std::collections::BTreeSet::new();
+        for folder in ["store", "dashboard", "cli"] {
+            codes_in_sources(&format!("{}/src/{folder}", env!("CARGO_MANIFEST_DIR")), &mut codes);
+        }
+        assert!(codes.len() > 40, "{codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("value=\"{code}\"")), "{code} has no words");
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod groups;
 mod keys;
 mod models;
 mod pages;
+mod people_browser;
 mod price_import;
 mod second_factor;
 mod sign_in;

@@ -63,7 +63,7 @@ pub fn sql(house: &House, statement: &str) {
 }
 
 /// Switches it on and gives the app and the recovery codes.
-fn switch_on(house: &House, person: &Person) -> (App, Vec<String>) {
+pub fn switch_on(house: &House, person: &Person) -> (App, Vec<String>) {
     let app = App::scan(&person.post("/account/second-factor", &[]).body);
     let shown = person.post("/account/second-factor/confirm", &[("code", &app.code())]);
     assert_eq!(shown.status, StatusCode::OK, "{}", shown.body);

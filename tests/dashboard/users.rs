@@ -1,6 +1,7 @@
 //! The Users page by HTTP: lists, credits, and what an admin may do to whom.
 
 use super::keys::{furnish, link, make_key, names, seed};
+use super::second_factor::switch_on;
 use super::support::{Answer, Engine, House, PASSWORD, Person, engines, send};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
@@ -208,6 +209,27 @@ fn a_reset_password_ends_sessions_and_gives_a_link() {
         assert_eq!(house.anon().get(&link).status, StatusCode::OK);
         let key = send(house.anon().http.get(format!("{}/v1/key", house.url)).bearer_auth(&secret));
         assert_eq!(key.status, StatusCode::OK, "keys go on working");
+    }
+}
+
+#[test]
+fn a_lost_second_factor_is_reset() {
+    for engine in engines() {
+        let (house, admin) = house_with_admin(engine);
+        let ada = house.user("ada");
+        let id = user(&house, "ada").id;
+        let path = format!("/users/{id}/reset-second-factor");
+        assert!(!admin.get(&format!("/users/{id}")).body.contains(&path), "there is none");
+        switch_on(&house, &ada);
+        let asked = house.anon().sign_in("ada", PASSWORD);
+        assert!(asked.location().contains("code"), "{asked:?}");
+        assert!(admin.get(&format!("/users/{id}")).body.contains(&path));
+        assert!(admin.get(&path).body.contains("Make sure that it is they who ask."));
+        assert_eq!(admin.post(&path, &[]).location(), format!("/users/{id}"));
+        let person = house.anon();
+        person.sign_in("ada", PASSWORD);
+        assert!(person.is_signed_in());
+        assert!(house.audit().contains(&"root user.reset_second_factor".to_owned()));
     }
 }
 

@@ -146,6 +146,40 @@ macro_rules! question {
 
 question!(ConfirmDelete, "users/delete.html", "Delete User");
 question!(ConfirmReset, "users/reset.html", "Reset password");
+question!(ConfirmSecondFactor, "users/second_factor.html", "Reset second factor");
+
+/// `GET /users/{id}/reset-second-factor`
+///
+/// # Errors
+/// Not found; oneself; the engine's.
+pub async fn confirm_second_factor(
+    id: web::Path<i64>,
+    htmx: Htmx,
+    Admin(signed_in): Admin,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, PageError> {
+    ConfirmSecondFactor::ask(*id, None, &htmx, &signed_in, &store).await
+}
+
+/// `POST /users/{id}/reset-second-factor`: for somebody who lost it.
+///
+/// # Errors
+/// Not found; oneself; the engine's.
+pub async fn reset_second_factor(
+    id: web::Path<i64>,
+    htmx: Htmx,
+    Admin(signed_in): Admin,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, PageError> {
+    let id = *id;
+    let act = move |connection: &mut Connection, actor: &Actor| {
+        users::find(connection, id)?;
+        users::reset_second_factor(connection, id, actor, now_ms())
+    };
+    let part = changed(id, &htmx, &signed_in, &store, act).await?;
+    let text = format!("Reset the second factor of “{}”", part.name());
+    Ok(answer::done(&htmx, &signed_in, text, &part, &format!("/users/{id}"))?)
+}
 
 /// `GET /users/{id}/delete`
 ///

@@ -12,7 +12,10 @@ use super::answer::Place;
 use super::session::SignedIn;
 use crate::error::Error;
 
-pub use acts::{confirm_delete, confirm_reset, delete, reset_password, set_admin, set_enabled};
+pub use acts::{
+    confirm_delete, confirm_reset, confirm_second_factor, delete, reset_password, reset_second_factor,
+    set_admin, set_enabled,
+};
 pub use create::{create, new};
 pub use grant::{ask as ask_grant, grant};
 pub use list::index;

@@ -11,7 +11,7 @@ use crate::dashboard::session::Admin;
 use crate::domain::credits::Credits;
 use crate::error::Error;
 use crate::store::paging::Place;
-use crate::store::{Connection, Store, grants, sign_in_links, users};
+use crate::store::{Connection, Store, grants, second_factors, sign_in_links, users};
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -29,6 +29,7 @@ pub const SHOWN_KEYS: usize = 10;
 pub struct Person {
     row: Row,
     link_expires: Option<Moment>,
+    has_second_factor: bool,
     grants: Grants,
     keys: KeyTable,
     out_of_band: bool,
@@ -43,6 +44,7 @@ impl Person {
             row: Row::load(connection, id, viewer_id)?,
             link_expires: sign_in_links::expiry(connection, id, now_ms)?
                 .map(|at_ms| Moment::of(at_ms, now_ms)),
+            has_second_factor: second_factors::is_on(connection, id)?,
             grants: Grants::load(connection, id, &Place::First)?,
             keys: newest_of(connection, id, SHOWN_KEYS)?,
             out_of_band: false,
