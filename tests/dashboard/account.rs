@@ -1,12 +1,14 @@
 //! The Account page: credits and their history, the nudge, and the sessions signed in now.
 
 use super::second_factor::sql;
+use super::support::browser::{DESKTOP, PHONE, browse};
 use super::support::{House, PASSWORD, Person, engines, send};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::{grants, sessions, users};
 use reqwest::StatusCode;
+use serde_json::json;
 
 const FIREFOX: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:143.0) Gecko/20100101 Firefox/143.0";
 
@@ -182,5 +184,60 @@ fn nothing_of_the_account_is_shown_to_who_is_not_signed_in() {
         for path in ["/account/nudge", "/account/second-factor", "/account/sessions/end-others"] {
             assert_eq!(anon.post(path, &[]).location(), "/sign-in", "{path}");
         }
+    }
+}
+
+#[test]
+fn a_person_ends_another_session_without_a_page_load() {
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("ada", false);
+        let elsewhere = sign_in_with(&house, "ada", FIREFOX);
+        sign_in_with(&house, "ada", "curl/8");
+        browse(&house, DESKTOP, async |browser| {
+            browser.sign_in("ada").await;
+            browser.open("/account").await;
+            browser.script("window.untouched = true").await;
+            browser.reads("#this-session", "Chrome on Linux").await;
+            browser.reads("#account-sessions", "Firefox on Windows").await;
+            browser.click("tr[data-device=\"Firefox on Windows\"] .end-session").await;
+            browser.gone("tr[data-device=\"Firefox on Windows\"]").await;
+            browser.reads("#toasts", "The session was ended.").await;
+            assert!(rows(&house, "ada").iter().all(|session| session.user_agent != FIREFOX));
+            browser.click("#end-others").await;
+            browser.gone("#end-others").await;
+            browser.click("#nudge-dismiss").await;
+            browser.gone("#nudge").await;
+            assert_eq!(browser.script("return window.untouched").await, json!(true), "no page was loaded");
+            browser.open("/account").await;
+            browser.gone("#nudge").await;
+            browser.click("#this-session button").await;
+            browser.find("#password").await;
+            assert_eq!(browser.path().await, "/sign-in");
+        });
+        assert!(!elsewhere.is_signed_in());
+    }
+}
+
+#[test]
+fn the_account_fits_a_phone() {
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("ada", false);
+        for n in 0..11 {
+            grant(&house, "ada", "1000000", &format!("{n}{}", "w".repeat(190)), "root");
+        }
+        browse(&house, PHONE, async |browser| {
+            browser.sign_in("ada").await;
+            browser.open("/account").await;
+            browser.assert_no_sideways_scroll("the account").await;
+            browser.click("#older-grants").await;
+            browser.find("#newer-grants").await;
+            assert!(browser.path().await.starts_with("/account?after="));
+            browser.click("#second-factor-on").await;
+            browser.find("#app-secret").await;
+            let sizes = "const dialog = document.querySelector('#dialog .dialog-body'); return dialog.scrollWidth - dialog.clientWidth";
+            browser.becomes(sizes, json!(0)).await;
+        });
     }
 }

@@ -5,6 +5,7 @@ mod all_keys;
 mod audit;
 mod browser;
 mod browser_catalog;
+mod flood;
 mod groups;
 mod keys;
 mod models;

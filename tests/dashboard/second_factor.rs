@@ -1,12 +1,14 @@
 //! The second factor: switched on and off on the Account page, asked for at sign-in and before keys are shown.
 
 use super::keys::{furnish, make_key};
+use super::support::browser::{Browser, DESKTOP, Kind, PHONE, browse};
 use super::support::{Answer, House, PASSWORD, Person, engines, send};
 use diesel::connection::SimpleConnection;
 use keyhouse::clock::now_ms;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::users;
 use reqwest::StatusCode;
+use serde_json::json;
 use totp_rs::{Builder, Secret, Totp};
 
 /// The app on a person's phone.
@@ -310,5 +312,160 @@ fn after_an_hour_a_key_is_shown_only_for_a_code() {
                 "another's key is not there"
             );
         }
+    }
+}
+
+/// Switches it on by the dialog; gives the app and the recovery codes.
+async fn switch_on_in(browser: &Browser) -> (App, Vec<String>) {
+    browser.open("/account").await;
+    browser.click("#second-factor-on").await;
+    let secret = browser.find("#app-secret").await.attr("data-secret").await.expect("an attribute");
+    let app = App::of(&secret.expect("a secret"));
+    browser.focus_is_on("code").await;
+    browser.fill("#code", &app.wrong_code()).await;
+    browser.click("#dialog .btn-primary").await;
+    browser.reads("#code-error", "This code is not right.").await;
+    browser.fill("#code", &app.code()).await;
+    browser.click("#dialog .btn-primary").await;
+    let shown = browser.find("#recovery-codes").await.text().await.expect("text");
+    (app, shown.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_person_switches_it_on_and_signs_in_with_it() {
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("ada", false);
+        browse(&house, DESKTOP, async |browser| {
+            browser.allow_clipboard().await;
+            browser.sign_in("ada").await;
+            let (app, codes) = switch_on_in(&browser).await;
+            assert_eq!(codes.len(), 10, "{codes:?}");
+            browser.click("[data-copy-from=recovery-codes]").await;
+            browser.reads("#toasts", "Copied the recovery codes").await;
+            assert_eq!(browser.clipboard().await, codes.join("\n"));
+            let file = "return decodeURIComponent(document.querySelector('#download-codes').href)";
+            let file = browser.script(file).await;
+            assert!(file.as_str().is_some_and(|text| codes.iter().all(|code| text.contains(code))), "{file}");
+            browser.click("#dialog .dialog-footer [data-close-dialog]").await;
+            browser.gone("#dialog").await;
+            browser.reads("#second-factor", "10 recovery codes are left").await;
+            browser.gone("#nudge").await;
+
+            forget_steps(&house);
+            browser.click(".shell-person form button").await;
+            browser.fill("#name", "ada").await;
+            browser.fill("#password", PASSWORD).await;
+            browser.click("form button[type=submit]").await;
+            browser.focus_is_on("code").await;
+            browser.fill("#code", &app.wrong_code()).await;
+            browser.click("form .btn-primary").await;
+            browser.reads("#code-error", "This code is not right.").await;
+            browser.fill("#code", &app.code()).await;
+            browser.click("form .btn-primary").await;
+            browser.find("#key-list").await;
+
+            browser.click(".shell-person form button").await;
+            browser.fill("#name", "ada").await;
+            browser.fill("#password", PASSWORD).await;
+            browser.click("form button[type=submit]").await;
+            browser.fill("#code", &codes[0]).await;
+            browser.click("form .btn-primary").await;
+            browser.find("#key-list").await;
+
+            browser.open("/account").await;
+            browser.reads("#second-factor", "9 recovery codes are left").await;
+            browser.click("#new-codes").await;
+            browser.fill("#code", &codes[1]).await;
+            browser.click("#dialog .btn-primary").await;
+            browser.reads("#dialog-title", "Your new recovery codes").await;
+            browser.click("#dialog .dialog-footer [data-close-dialog]").await;
+            browser.click("#second-factor-off").await;
+            browser.fill("#code", PASSWORD).await;
+            browser.click("#dialog .btn-danger").await;
+            browser.gone("#dialog").await;
+            browser.reads("#toasts", "Two-factor sign-in is off.").await;
+            browser.find("#second-factor-on").await;
+        });
+    }
+}
+
+#[test]
+fn a_key_is_copied_and_revealed_in_one_go_after_the_code() {
+    for engine in engines() {
+        let house = House::start(engine);
+        furnish(&house);
+        let (key, secret) = make_key(&house, &house.user("ada"), "laptop");
+        let (copy, reveal) = (format!("#copy-{}", key.id), format!("#reveal-{}", key.id));
+        browse(&house, DESKTOP, async |browser| {
+            browser.allow_clipboard().await;
+            browser.sign_in("ada").await;
+            let (app, _) = switch_on_in(&browser).await;
+            browser.open("/keys").await;
+            browser.script("window.untouched = true").await;
+
+            forget_steps(&house);
+            age_sessions(&house);
+            browser.click(&reveal).await;
+            browser.reads("#dialog-title", "Is it you?").await;
+            browser.focus_is_on("code").await;
+            browser.fill("#code", "1").await;
+            browser.click("#dialog .btn-primary").await;
+            browser.reads("#code-error", "Enter the 6 digits").await;
+            browser.fill("#code", &app.code()).await;
+            browser.click("#dialog .btn-primary").await;
+            browser.gone("#dialog").await;
+            browser.reads(".key-whole", &secret).await;
+            browser.focus_is_on(&reveal[1..]).await;
+            browser.click(&reveal).await;
+            browser.gone(".key-whole").await;
+            browser.click(&reveal).await;
+            browser.reads(".key-whole", &secret).await;
+            browser.click(&reveal).await;
+
+            forget_steps(&house);
+            age_sessions(&house);
+            browser.script("return navigator.clipboard.writeText('something else')").await;
+            browser.click(&copy).await;
+            browser.reads("#dialog-title", "Is it you?").await;
+            browser.fill("#code", &app.wrong_code()).await;
+            browser.click("#dialog .btn-primary").await;
+            browser.reads("#code-error", "This code is not right.").await;
+            assert_eq!(browser.clipboard().await, "something else");
+            browser.fill("#code", &app.code()).await;
+            browser.click("#dialog .btn-primary").await;
+            browser.reads("#toasts", "Copied the key “laptop”").await;
+            browser.gone("#dialog").await;
+            assert_eq!(browser.clipboard().await, secret);
+            browser.focus_is_on(&copy[1..]).await;
+            assert_eq!(browser.script("return window.untouched").await, json!(true), "no page was loaded");
+        });
+    }
+}
+
+#[test]
+fn without_javascript_the_code_is_a_page_on_the_way_to_the_key() {
+    for engine in engines() {
+        let house = House::start(engine);
+        furnish(&house);
+        let (key, secret) = make_key(&house, &house.user("ada"), "laptop");
+        browse(&house, Kind { javascript: false, ..PHONE }, async |browser| {
+            browser.sign_in("ada").await;
+            browser.open("/account").await;
+            browser.click("#nudge-set-up").await;
+            let secret_of_app = browser.find("#app-secret").await.attr("data-secret").await;
+            let app = App::of(&secret_of_app.expect("an attribute").expect("a secret"));
+            browser.fill("#code", &app.code()).await;
+            browser.click(".whole-page .btn-primary").await;
+            browser.find("#recovery-codes").await;
+            forget_steps(&house);
+            age_sessions(&house);
+            browser.open("/keys").await;
+            browser.click(&format!("#copy-{}", key.id)).await;
+            browser.fill("#code", &app.code()).await;
+            browser.click(".whole-page .btn-primary").await;
+            assert_eq!(browser.value("#shown-secret").await, secret);
+            browser.assert_no_sideways_scroll("the key").await;
+        });
     }
 }
