@@ -6,6 +6,7 @@ use super::audit::{self, Actor};
 use super::groups::Group;
 use super::schema::{api_keys, groups, users as users_table};
 use super::{found, group_users, users};
+use crate::domain::Invalid;
 use crate::domain::key::{KeySettings, Standing};
 use crate::domain::models::ModelRestrictions;
 use crate::domain::network::IpAllowlist;
@@ -116,10 +117,22 @@ pub fn create(
                 settings_columns(new.settings),
             ))
             .returning(api_keys::id)
-            .get_result(connection)?;
+            .get_result(connection)
+            .map_err(without_group)?;
         audit::record(connection, actor, "key.create", &format!("key {id}"), now_ms)?;
         Ok(id)
     })
+}
+
+/// The group was there a moment ago, and its owner stays: somebody has just deleted the group.
+fn without_group(error: diesel::result::Error) -> Error {
+    use diesel::result::{DatabaseErrorKind, Error as Diesel};
+    match error {
+        Diesel::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
+            Error::invalid("group_id", Invalid::new("This group has just been deleted. Choose another."))
+        }
+        other => other.into(),
+    }
 }
 
 /// The columns that settings fill, when a key is made and when it is edited.
