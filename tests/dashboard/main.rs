@@ -14,6 +14,7 @@ mod people_browser;
 mod price_import;
 mod second_factor;
 mod sign_in;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstreams;

@@ -2,10 +2,12 @@
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 pub mod browser;
+pub mod crawl;
 pub mod database;
 pub mod seed;
 pub mod upstream;
 
+#[allow(unused_imports, reason = "each test crate uses its own part")]
 pub use database::{Database, Engine, engines};
 
 use actix_web::rt::System;
@@ -127,12 +129,7 @@ impl House {
 
     /// Somebody who has not signed in.
     pub fn anon(&self) -> Person {
-        let http = Client::builder()
-            .cookie_store(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("an HTTP client");
-        Person { http, house_url: self.url.clone() }
+        visitor(&self.url)
     }
 
     /// Makes a user with [`PASSWORD`] and gives the row's id.
@@ -167,6 +164,16 @@ impl Drop for House {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Somebody at this URL who has not signed in.
+pub fn visitor(house_url: &str) -> Person {
+    let http = Client::builder()
+        .cookie_store(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("an HTTP client");
+    Person { http, house_url: house_url.to_owned() }
 }
 
 /// A person with a browser that keeps cookies and follows nothing by itself.

@@ -51,6 +51,12 @@ impl Seed {
         })
     }
 
+    /// More credits for a user.
+    pub fn grant(&self, user_id: i64, credits: &str) {
+        let credits = Credits::parse(credits).expect("credits");
+        self.with(|c| grants::grant(c, user_id, credits, "", &Actor::cli(), now_ms()));
+    }
+
     /// A key of the default group.
     pub fn key(&self, user_id: i64, draft: &KeyDraft<'_>) -> SeededKey {
         self.key_in_group(user_id, groups::DEFAULT, draft)
