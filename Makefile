@@ -23,6 +23,10 @@ bench: ## measure what a call costs, and write docs/performance.md (an hour; PAR
 	benches/setup.sh
 	cargo bench --locked --bench gateway -- $(PART)
 
+screenshots: ## a picture of every page, light and dark, wide and narrow, into target/screenshots
+	tests/setup.sh
+	cargo test --locked --test screenshots
+
 check: ## formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings

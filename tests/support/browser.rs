@@ -32,10 +32,15 @@ const NAME: &str = "keys.test";
 
 /// Starts a browser, lets `act` use it, and ends it, also when `act` panics.
 pub fn browse<F: Future<Output = ()>>(house: &House, kind: Kind, act: impl FnOnce(Browser) -> F) {
+    browse_at(&house.url, kind, act);
+}
+
+/// The same, for a house of which nothing is known but its URL.
+pub fn browse_at<F: Future<Output = ()>>(url: &str, kind: Kind, act: impl FnOnce(Browser) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut chromedriver = ChromeDriver::start();
     let profile = tempfile::tempdir().expect("a temporary folder");
-    let house_url = if kind.by_name { house.url.replace("127.0.0.1", NAME) } else { house.url.clone() };
+    let house_url = if kind.by_name { url.replace("127.0.0.1", NAME) } else { url.to_owned() };
     let acted = runtime.block_on(async {
         let driver = WebDriver::new(&chromedriver.url, capabilities(kind, profile.path()))
             .await
@@ -123,9 +128,19 @@ impl Browser {
     }
 
     pub async fn sign_in(&self, name: &str) {
+        self.sign_in_with(name, PASSWORD).await;
+    }
+
+    /// Whoever was signed in before is not any more.
+    pub async fn sign_in_as(&self, name: &str, password: &str) {
+        self.driver.delete_all_cookies().await.expect("no cookies");
+        self.sign_in_with(name, password).await;
+    }
+
+    pub async fn sign_in_with(&self, name: &str, password: &str) {
         self.open("/sign-in").await;
         self.fill("#name", name).await;
-        self.fill("#password", PASSWORD).await;
+        self.fill("#password", password).await;
         self.click("form button[type=submit]").await;
         self.find("#key-list").await;
     }
@@ -254,6 +269,19 @@ impl Browser {
             "const [done] = arguments; navigator.clipboard.readText().then(done, (e) => done(String(e)))";
         let text = self.driver.execute_async(script, Vec::new()).await.expect("a script");
         text.json().as_str().expect("text").to_owned()
+    }
+
+    /// As the switch in the navigation would: `light` or `dark`, from the next page on.
+    pub async fn set_theme(&self, theme: &str) {
+        self.script(&format!("localStorage.setItem('theme', '{theme}')")).await;
+    }
+
+    /// A picture of the whole page, however long.
+    pub async fn picture(&self) -> Vec<u8> {
+        let picture = json!({ "format": "png", "captureBeyondViewport": true });
+        let answer = self.devtools("Page.captureScreenshot", picture).await;
+        let data = answer["data"].as_str().expect("a picture");
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data).expect("base64")
     }
 
     /// A page wider than the window must be pushed about to be read.
