@@ -278,6 +278,8 @@ impl Browser {
 
     /// A picture of the whole page, however long.
     pub async fn picture(&self) -> Vec<u8> {
+        // Else the page is laid out beside a scrollbar that the picture does not have.
+        self.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
         let picture = json!({ "format": "png", "captureBeyondViewport": true });
         let answer = self.devtools("Page.captureScreenshot", picture).await;
         let data = answer["data"].as_str().expect("a picture");
