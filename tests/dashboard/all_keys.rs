@@ -110,7 +110,7 @@ fn every_key_is_on_one_page_in_every_order() {
             let (mut seen, mut page) = (Vec::new(), admin.htmx_get(&format!("/all-keys?sort={order}")));
             loop {
                 seen.extend(names(&page.body));
-                match link(&page.body, "all-key-list-next") {
+                match link(&page.body, "next-page") {
                     Some(next) => page = admin.htmx_get(&next),
                     None => break,
                 }
@@ -119,7 +119,7 @@ fn every_key_is_on_one_page_in_every_order() {
             sorted.sort();
             sorted.dedup();
             assert_eq!((seen.len(), sorted.len()), (120, 120), "{order}");
-            let before = link(&page.body, "all-key-list-previous").expect("a page before");
+            let before = link(&page.body, "previous-page").expect("a page before");
             assert_eq!(names(&admin.htmx_get(&before).body), seen[50..100], "{order}");
         }
     }

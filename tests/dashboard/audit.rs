@@ -121,14 +121,14 @@ fn every_event_is_on_one_page() {
         let (mut seen, mut page) = (Vec::new(), admin.htmx_get("/audit?actor=ada"));
         loop {
             seen.extend(codes(&page.body));
-            match link(&page.body, "audit-list-next") {
+            match link(&page.body, "next-page") {
                 Some(next) => page = admin.htmx_get(&next),
                 None => break,
             }
         }
         let wanted: Vec<String> = (0..120).rev().map(|n| format!("test.{n}")).collect();
         assert_eq!(seen, wanted);
-        let before = link(&page.body, "audit-list-previous").expect("a page before");
+        let before = link(&page.body, "previous-page").expect("a page before");
         assert_eq!(codes(&admin.htmx_get(&before).body), seen[50..100]);
     }
 }

@@ -396,7 +396,7 @@ fn ten_thousand_users_are_searched_sorted_and_paged() {
             loop {
                 seen.extend(names(&page.body));
                 pages += 1;
-                match link(&page.body, "user-list-next") {
+                match link(&page.body, "next-page") {
                     Some(next) => page = admin.htmx_get(&next),
                     None => break,
                 }
@@ -405,7 +405,7 @@ fn ten_thousand_users_are_searched_sorted_and_paged() {
             sorted.sort();
             sorted.dedup();
             assert_eq!((seen.len(), sorted.len(), pages), (100, 100, 2), "{order}");
-            let before = link(&page.body, "user-list-previous").expect("a page before");
+            let before = link(&page.body, "previous-page").expect("a page before");
             assert_eq!(names(&admin.htmx_get(&before).body), seen[..50], "{order}");
         }
         assert_eq!(names(&admin.htmx_get("/users?status=admins").body), ["root"]);
