@@ -147,11 +147,11 @@ fn fill(house: &House, engine: Engine, (heavy, light): (i64, i64), charges: i64)
     let made = format!("{begin_ms} + s.i * {step_us} / 1000");
     // Every second call is the heavy user's, by one of the first half of the keys; the others' are spread over the rest.
     let key = format!(
-        "CASE WHEN s.i % 2 = 0 THEN 1 + (s.i * 7919) % ({KEYS} / 2) ELSE 1 + {KEYS} / 2 + (s.i * 7919) % ({KEYS} / 2) END"
+        "CASE WHEN s.i % 2 = 0 THEN 1 + (s.i / 2 * 7919) % ({KEYS} / 2) ELSE 1 + {KEYS} / 2 + (s.i / 2 * 7919) % ({KEYS} / 2) END"
     );
     let owner_of_key = format!("CASE WHEN s.i < {KEYS} / 2 THEN {heavy} ELSE {light} + s.i % {USERS} END");
     let owner = format!(
-        "CASE WHEN s.i % 2 = 0 THEN {heavy} ELSE {light} + ({KEYS} / 2 + (s.i * 7919) % ({KEYS} / 2)) % {USERS} END"
+        "CASE WHEN s.i % 2 = 0 THEN {heavy} ELSE {light} + ({KEYS} / 2 + (s.i / 2 * 7919) % ({KEYS} / 2)) % {USERS} END"
     );
     let outcome = "CASE WHEN s.i % 97 = 0 THEN 'failed' WHEN s.i % 101 = 0 THEN 'hung_up' WHEN s.i % 1009 = 0 THEN 'cut' \
          WHEN s.i % 100003 = 0 THEN 'interrupted' ELSE 'complete' END";

@@ -7,12 +7,16 @@ use super::session::Admin;
 use super::usage::chart::{self, STACKED_MAX, Table, Tile};
 use super::usage::words::{grouped, lasting, percent};
 use super::usage::{RANGES, Range};
+use super::words::count;
 use crate::clock::now_ms;
 use crate::domain::credits::Credits;
+use crate::domain::health::{HOUR_MS, Tally, hour_of};
 use crate::error::Error;
 use crate::store::health::{self, Ended, Found};
+use crate::store::upstream_hours::{self, UpstreamHour};
 use crate::store::usage::{Grain, Scope, Span, Sums, Usage};
-use crate::store::{Connection, Store, instances, usage_rollup};
+use crate::store::{Connection, Store, instances, upstreams, usage_rollup};
+use crate::upstream_watch::UpstreamWatch;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
@@ -22,10 +26,10 @@ use url::form_urlencoded;
 const TOP: usize = 10;
 /// Calls whose latency is looked at: the newest.
 const NEWEST: i64 = 1_000;
-/// Failures of an upstream are news for so long.
-const RECENT_MS: i64 = 24 * 60 * 60 * 1000;
+/// Failures of an upstream are news for so many hours, the present one included.
+const RECENT_HOURS: i64 = 24;
 /// Of so many calls at least, this share in percent must fail before an upstream counts as failing.
-const FAILING: (usize, usize) = (5, 20);
+const FAILING: (i64, i64) = (5, 20);
 /// A call that takes longer is worth a look.
 const LONG_OPEN_MS: i64 = 10 * 60 * 1000;
 /// Heartbeats come every few seconds.
@@ -91,13 +95,18 @@ pub async fn show(
     request: HttpRequest,
     Admin(signed_in): Admin,
     store: web::Data<Store>,
+    watch: web::Data<UpstreamWatch>,
 ) -> Result<HttpResponse, PageError> {
     let chosen = form_urlencoded::parse(request.query_string().as_bytes())
         .filter(|(name, _)| name == "range")
         .find_map(|(_, value)| Range::parse(&value));
     let range = chosen.unwrap_or(Range::Day);
     let numbers = store
-        .run(move |connection| connection.snapshot(|connection| Numbers::load(connection, range)))
+        .run(move |connection| {
+            // What this server has not stored yet.
+            let pending = watch.pending();
+            connection.snapshot(|connection| Numbers::load(connection, range, pending))
+        })
         .await?;
     let ranges = RANGES.into_iter().map(|(word, words, of)| (word, words, of == range)).collect();
     let shell = Shell::new(&signed_in, "overview");
@@ -105,17 +114,17 @@ pub async fn show(
 }
 
 impl Numbers {
-    fn load(connection: &mut Connection, range: Range) -> Result<Self, Error> {
+    fn load(connection: &mut Connection, range: Range, pending: Vec<UpstreamHour>) -> Result<Self, Error> {
         let now_ms = now_ms();
         let span: Span = range.span(now_ms, usage_rollup::progress(connection)?.hourly_from_ms);
         let newest = health::newest_ended(connection, span.from_ms, NEWEST)?;
-        let problems = problems(connection, &newest, now_ms)?;
+        let problems = problems(connection, pending, now_ms)?;
         let mut usage = Usage::open(connection, Scope::default(), span)?;
         let by_model = usage.by_model()?;
         let top = usage.top_users(TOP)?;
         let mut users: Vec<(i64, Sums)> = usage.of_users(&top)?.into_iter().collect();
         users.sort_by_key(|(_, sums)| std::cmp::Reverse((sums.settled_micros, sums.requests)));
-        let names = health::names(connection, &top, &[])?;
+        let names = health::user_names(connection, &top)?;
         let all = chart::by_time(&by_model);
         let ranked = chart::ranked(&by_model);
         let columns =
@@ -130,7 +139,7 @@ impl Numbers {
                 .iter()
                 .map(|(id, sums)| {
                     let url = format!("/usage?user={id}&range={}", range.word());
-                    Share::of(names.user(*id), Some(url), sums)
+                    Share::of(health::name_of(&names, *id), Some(url), sums)
                 })
                 .collect(),
             models: ranked.into_iter().take(TOP).map(|(name, sums)| Share::of(name, None, &sums)).collect(),
@@ -160,8 +169,12 @@ fn percentile(mut values: Vec<i64>, share: usize) -> Option<i64> {
     values.get(rank - 1).copied()
 }
 
-fn problems(connection: &mut Connection, newest: &[Ended], now_ms: i64) -> Result<Vec<Problem>, Error> {
-    let mut problems = failing_upstreams(connection, newest, now_ms)?;
+fn problems(
+    connection: &mut Connection,
+    pending: Vec<UpstreamHour>,
+    now_ms: i64,
+) -> Result<Vec<Problem>, Error> {
+    let mut problems = failing_upstreams(connection, pending, now_ms)?;
     let database_now_ms = connection.now_ms()?;
     let silent = instances::heartbeats(connection)?
         .into_iter()
@@ -201,26 +214,36 @@ fn problems(connection: &mut Connection, newest: &[Ended], now_ms: i64) -> Resul
     Ok(problems)
 }
 
-/// Upstreams to which much of the newest calls was lost.
+/// Upstreams to which much was lost lately, of those that are called at all.
 fn failing_upstreams(
     connection: &mut Connection,
-    newest: &[Ended],
+    pending: Vec<UpstreamHour>,
     now_ms: i64,
 ) -> Result<Vec<Problem>, Error> {
-    let mut counts = BTreeMap::<i64, (usize, usize)>::new();
-    let recent = newest.iter().filter(|call| call.resolved_at_ms > now_ms - RECENT_MS);
-    for (id, call) in recent.filter_map(|call| call.upstream_id.map(|id| (id, call))) {
-        let (calls, failed) = counts.entry(id).or_default();
-        *calls += 1;
-        *failed += usize::from(["failed", "cut"].contains(&call.outcome.as_str()));
+    let since_ms = hour_of(now_ms) - (RECENT_HOURS - 1) * HOUR_MS;
+    let stored = upstream_hours::since(connection, since_ms)?;
+    let mut tallies = BTreeMap::<i64, Tally>::new();
+    for hour in stored.into_iter().chain(pending).filter(|hour| hour.hour_ms >= since_ms) {
+        *tallies.entry(hour.upstream_id).or_default() += hour.tally;
     }
-    counts.retain(|_, (calls, failed)| *calls >= FAILING.0 && *failed * 100 >= *calls * FAILING.1);
-    let names = health::names(connection, &[], &counts.keys().copied().collect::<Vec<_>>())?;
-    let problem = |(id, (calls, failed)): (i64, (usize, usize))| Problem {
-        title: format!("Upstream {} fails", names.upstream(id)),
-        text: format!("{failed} of its newest {calls} calls failed or broke off in the last day."),
-    };
-    Ok(counts.into_iter().map(problem).collect())
+    let in_rotation = upstreams::list(connection)?.into_iter().filter(|upstream| upstream.enabled);
+    Ok(in_rotation
+        .filter_map(|upstream| {
+            let tally = tallies.get(&upstream.id)?;
+            let (failed, calls) = (tally.failed(), tally.failed() + tally.answered + tally.busy);
+            let fails = calls >= FAILING.0 && failed.saturating_mul(100) >= calls.saturating_mul(FAILING.1);
+            let reasons: Vec<_> = tally.failures().map(|(why, n)| format!("{} {why}", grouped(n))).collect();
+            fails.then(|| Problem {
+                title: format!("Upstream {} fails", upstream.name),
+                text: format!(
+                    "{} of {} to it failed in the last day: {}.",
+                    grouped(failed),
+                    count(calls, "call"),
+                    reasons.join(", ")
+                ),
+            })
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What admins should know of a house's health: the newest calls, who answered them, and what stands still.
+//! What admins should know of a house's health: how the newest calls went, and what stands still.
 
 use super::{Connection, ask};
 use crate::error::Error;
@@ -19,15 +19,6 @@ pub struct Ended {
     /// To the first byte.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub first_byte_ms: Option<i64>,
-    /// How it ended.
-    #[diesel(sql_type = Text)]
-    pub outcome: String,
-    /// Who served it, or was asked last.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub upstream_id: Option<i64>,
-    /// When.
-    #[diesel(sql_type = BigInt)]
-    pub resolved_at_ms: i64,
 }
 
 /// The calls that ended last, newest first, at most `limit`, none that ended before `from_ms`.
@@ -36,7 +27,7 @@ pub struct Ended {
 /// The engine's.
 pub fn newest_ended(connection: &mut Connection, from_ms: i64, limit: i64) -> Result<Vec<Ended>, Error> {
     Ok(ask!(connection, load,
-        "SELECT resolved_at_ms - created_at_ms AS duration_ms, first_byte_ms, outcome, upstream_id, resolved_at_ms \
+        "SELECT resolved_at_ms - created_at_ms AS duration_ms, first_byte_ms \
          FROM charges WHERE resolved_at_ms >= $1 ORDER BY resolved_at_ms DESC LIMIT $2",
         BigInt => from_ms,
         BigInt => limit)?)
@@ -108,46 +99,17 @@ pub fn spent_accounts(connection: &mut Connection) -> Result<Found, Error> {
     Ok(rows.into())
 }
 
-/// Names of users and upstreams by id, as far as they are there.
+/// Names of users by id, as far as they are there.
 ///
 /// # Errors
 /// The engine's.
-pub fn names(connection: &mut Connection, user_ids: &[i64], upstream_ids: &[i64]) -> Result<Names, Error> {
-    use super::schema::{upstreams, users};
-    Ok(Names {
-        users: users::table
-            .filter(users::id.eq_any(user_ids))
-            .select((users::id, users::name))
-            .load(connection)?,
-        upstreams: upstreams::table
-            .filter(upstreams::id.eq_any(upstream_ids))
-            .select((upstreams::id, upstreams::name))
-            .load(connection)?,
-    })
+pub fn user_names(connection: &mut Connection, ids: &[i64]) -> Result<Vec<(i64, String)>, Error> {
+    use super::schema::users;
+    Ok(users::table.filter(users::id.eq_any(ids)).select((users::id, users::name)).load(connection)?)
 }
 
-/// Of [`names`].
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    users: Vec<(i64, String)>,
-    upstreams: Vec<(i64, String)>,
-}
-
-impl Names {
-    /// Of a user.
-    pub fn user(&self, id: i64) -> String {
-        name_in(&self.users, id)
-    }
-
-    /// Of an upstream.
-    pub fn upstream(&self, id: i64) -> String {
-        name_in(&self.upstreams, id)
-    }
-}
-
-fn name_in(names: &[(i64, String)], id: i64) -> String {
-    names
-        .iter()
-        .find(|(known, _)| *known == id)
-        .map_or_else(|| format!("number {id}"), |(_, name)| name.clone())
+/// Of [`user_names`].
+pub fn name_of(names: &[(i64, String)], id: i64) -> String {
+    let named = names.iter().find(|(known, _)| *known == id);
+    named.map_or_else(|| format!("number {id}"), |(_, name)| name.clone())
 }

@@ -5,8 +5,13 @@ use super::usage_rollup::{self, HOUR_MS, Progress};
 use super::{Connection, ask};
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
+use diesel::backend::Backend;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Text, Untyped};
+use diesel::sqlite::Sqlite;
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
 
@@ -230,7 +235,10 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn top_keys(&mut self, count: usize) -> Result<Vec<i64>, Error> {
         let user_id = self.scope.user_id.unwrap_or(0);
-        let rows = self.ranked("by_start", "user_id = $2 AND key_id > 0", user_id)?;
+        let rows = match self.span.grain {
+            Grain::Hour => self.ranked::<KEYS_OF_HOUR>(user_id)?,
+            Grain::Day => self.ranked::<KEYS_OF_DAY>(user_id)?,
+        };
         Ok(top(rows.iter().chain(&self.since), |row| row.key_id, count))
     }
 
@@ -239,8 +247,11 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The engine's.
     pub fn top_users(&mut self, count: usize) -> Result<Vec<i64>, Error> {
-        // The bound value only takes its place.
-        let rows = self.ranked("of_users", "key_id = 0 AND user_id > 0 AND user_id <> $2", 0)?;
+        // No user's number: the value only takes its place.
+        let rows = match self.span.grain {
+            Grain::Hour => self.ranked::<USERS_OF_HOUR>(0)?,
+            Grain::Day => self.ranked::<USERS_OF_DAY>(0)?,
+        };
         Ok(top(rows.iter().chain(&self.since), |row| row.user_id, count))
     }
 
@@ -269,31 +280,91 @@ impl<'a> Usage<'a> {
 
     /// The dearest rows of each hour or day. Whoever is among them most is who spent most: exactly so while no piece
     /// of time has more rows than are looked at.
-    fn ranked(&mut self, index: &str, place: &str, id: i64) -> Result<Vec<Row>, Error> {
-        let table = self.span.grain.table();
-        // SQLite, which keeps no statistics, would rather read all that the primary key finds and sort it.
-        let indexed = match self.connection {
-            Connection::Sqlite(_) => format!("INDEXED BY {table}_{index}"),
-            Connection::Postgres(_) => String::new(),
-        };
-        let query = format!(
-            "SELECT $1 AS start_ms, user_id, key_id, '' AS model, requests, CAST(0 AS BIGINT) AS errors, input_tokens, \
-             cached_input_tokens, output_tokens, settled_micros, duration_ms, first_byte_ms, first_bytes FROM \
-             (SELECT * FROM {table} {indexed} WHERE start_ms = $1 AND {place} ORDER BY settled_micros DESC LIMIT {RANKED_ROWS}) dearest \
-             WHERE ($3 = '' OR model = $3) AND ($4 = '' OR outcome = $4)"
-        );
+    fn ranked<const OF: usize>(&mut self, id: i64) -> Result<Vec<Row>, Error> {
+        let (model, outcome) =
+            (self.scope.model.as_deref().unwrap_or_default(), self.scope.outcome.unwrap_or_default());
         let mut rows = Vec::new();
         for start_ms in self.span.starts() {
-            let loaded: Vec<Row> = ask!(self.connection, load, &query,
-                BigInt => start_ms,
-                BigInt => id,
-                Text => self.scope.model.as_deref().unwrap_or_default(),
-                Text => self.scope.outcome.unwrap_or_default())?;
+            let dearest = Dearest::<OF> { start_ms, id, model, outcome };
+            let loaded: Vec<Row> = match self.connection {
+                Connection::Sqlite(connection) => dearest.load(connection)?,
+                Connection::Postgres(connection) => dearest.load(connection)?,
+            };
             rows.extend(loaded);
         }
         Ok(rows)
     }
 }
+
+const KEYS_OF_HOUR: usize = 0;
+const KEYS_OF_DAY: usize = 1;
+const USERS_OF_HOUR: usize = 2;
+const USERS_OF_DAY: usize = 3;
+
+/// Table, index, and condition of each.
+const RANKINGS: [(&str, &str, &str); 4] = [
+    ("usage_hourly", "usage_hourly_by_start", "key_id > 0 AND user_id = "),
+    ("usage_daily", "usage_daily_by_start", "key_id > 0 AND user_id = "),
+    ("usage_hourly", "usage_hourly_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
+    ("usage_daily", "usage_daily_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
+];
+
+/// The dearest rows of one hour or day: asked for each, and so a query of its own that stays prepared.
+struct Dearest<'a, const OF: usize> {
+    start_ms: i64,
+    id: i64,
+    model: &'a str,
+    outcome: &'a str,
+}
+
+impl<const OF: usize, DB> QueryFragment<DB> for Dearest<'_, OF>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + 'static,
+    i64: ToSql<BigInt, DB>,
+    str: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let (table, index, condition) = RANKINGS[OF];
+        out.push_sql(
+            "SELECT start_ms, user_id, key_id, '' AS model, requests, CAST(0 AS BIGINT) AS errors, input_tokens, \
+             cached_input_tokens, output_tokens, settled_micros, duration_ms, first_byte_ms, first_bytes FROM (SELECT * FROM ",
+        );
+        out.push_sql(table);
+        // SQLite, which keeps no statistics, would rather read all that the primary key finds and sort it.
+        if TypeId::of::<DB>() == TypeId::of::<Sqlite>() {
+            out.push_sql(" INDEXED BY ");
+            out.push_sql(index);
+        }
+        out.push_sql(" WHERE start_ms = ");
+        out.push_bind_param::<BigInt, _>(&self.start_ms)?;
+        out.push_sql(" AND ");
+        out.push_sql(condition);
+        out.push_bind_param::<BigInt, _>(&self.id)?;
+        out.push_sql(" ORDER BY settled_micros DESC LIMIT ");
+        out.push_bind_param::<BigInt, _>(&RANKED_ROWS)?;
+        for (column, value) in [("model", self.model), ("outcome", self.outcome)] {
+            out.push_sql(if column == "model" { ") dearest WHERE (" } else { " AND (" });
+            out.push_bind_param::<Text, str>(value)?;
+            out.push_sql(" = '' OR ");
+            out.push_sql(column);
+            out.push_sql(" = ");
+            out.push_bind_param::<Text, str>(value)?;
+            out.push_sql(")");
+        }
+        Ok(())
+    }
+}
+
+impl<const OF: usize> QueryId for Dearest<'_, OF> {
+    type QueryId = Dearest<'static, OF>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<const OF: usize> Query for Dearest<'_, OF> {
+    type SqlType = Untyped;
+}
+
+impl<C, const OF: usize> RunQueryDsl<C> for Dearest<'_, OF> {}
 
 /// What was resolved at the watermark or later, in the span and the scope.
 fn since(connection: &mut Connection, rolled_ms: i64, scope: &Scope, span: Span) -> Result<Vec<Row>, Error> {

@@ -7,13 +7,15 @@ use super::support::{Answer, Engine, House, Person, engines};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::charge::ChargeStatus;
 use keyhouse::domain::expiry::DAY_MS;
+use keyhouse::domain::health::{HOUR_MS, Tally, hour_of};
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::Multiplier;
 use keyhouse::domain::usage::Usage;
 use keyhouse::ledger::ChargeIds;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::past::{self, PastCall};
-use keyhouse::store::{grants, keys, models, users};
+use keyhouse::store::upstream_hours::{self, UpstreamHour};
+use keyhouse::store::{grants, keys, models, upstreams, users};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -341,12 +343,19 @@ fn the_overview_names_what_is_unhealthy() {
     for engine in engines() {
         let site = Site::new(engine);
         let seed = Seed { store: site.house.store.clone(), vault: site.house.vault.clone() };
-        let upstream = seed.echo("wobbly", 0);
-        let calls = (0..20).map(|n| {
-            let status = if n % 3 == 0 { ChargeStatus::Failed } else { ChargeStatus::Complete };
-            PastCall { upstream_id: Some(upstream), ..site.call(0, "gpt-4o", status, n) }
-        });
-        site.store(calls.collect());
+        let (wobbly, well, out) = (seed.echo("wobbly", 0), seed.echo("well", 0), seed.echo("out", 0));
+        let hour_ms = hour_of(now_ms());
+        let bad = Tally { answered: 13, timed_out: 4, unreachable: 3, ..Tally::default() };
+        for (upstream_id, hour_ms, tally) in [
+            (wobbly, hour_ms, bad),
+            (well, hour_ms, Tally { answered: 100, timed_out: 19, ..Tally::default() }),
+            // Yesterday's news, and no news of what nobody calls.
+            (well, hour_ms - 24 * HOUR_MS, Tally { timed_out: 100, ..Tally::default() }),
+            (out, hour_ms, bad),
+        ] {
+            site.house.with(|c| upstream_hours::add(c, &UpstreamHour { hour_ms, upstream_id, tally }));
+        }
+        site.house.with(|c| upstreams::set_enabled(c, out, false, &Actor::cli(), now_ms()));
         site.house.with(|c| {
             let used = KeyDraft { name: "spent", credit_limit: Some("0.001"), ..KeyDraft::default() };
             let (key, _) = keys::find(c, site.ada_id, site.keys[0])?;
@@ -362,7 +371,9 @@ fn the_overview_names_what_is_unhealthy() {
         root.sign_in("root", super::support::PASSWORD);
         for range in ["24h", "7d", "30d", "90d", "nonsense"] {
             let page = ok(root.get(&format!("/overview?range={range}")));
-            assert!(page.contains("Upstream wobbly fails") && page.contains("7 of its newest 20"), "{range}");
+            assert!(page.contains("Upstream wobbly fails"), "{range}");
+            assert!(page.contains("7 of 20 calls to it failed in the last day: 3 unreachable, 4 timed out."));
+            assert_eq!(page.matches(" fails</strong>").count(), 1, "{page}");
             assert!(page.contains("Keys that have reached their limit: 1") && page.contains("spent of ada"));
         }
     }

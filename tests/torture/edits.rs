@@ -40,13 +40,16 @@ fn after_an_edit_on_one_server_no_call_is_admitted_by_the_other() {
     // 10 000 tries of each at full length.
     let tries = u64::try_from(cycles() * 10_000 / CYCLES_FULL).expect("a small number").max(1_000);
     type Edit = fn(&mut Editor, &Gate);
-    let kinds: [(&str, Edit, Edit); 6] = [
+    let kinds: [(&str, Edit, Edit); 8] = [
         ("disabled", |editor, _| editor.switch("false"), |editor, _| editor.switch("true")),
         ("limit lowered", |editor, _| editor.save(&[("credit_limit", "0.000001")]), Editor::restore),
         ("other addresses only", |editor, _| editor.save(&[("ip_allowlist", "10.0.0.0/8")]), Editor::restore),
         ("other models only", |editor, _| editor.save(&[("patterns", "owl-*")]), Editor::restore),
         ("expiry passing", |editor, _| editor.let_expire(), Editor::restore),
         ("deleted", |editor, _| editor.delete(), Editor::replace),
+        ("owner disabled", |editor, _| editor.let_in(false), |editor, _| editor.let_in(true)),
+        // Last: nobody is signed in any more.
+        ("owner deleted", |editor, _| editor.leave(), Editor::replace_owner),
     ];
     for (name, bite, undo) in kinds {
         let begun = Instant::now();
@@ -259,5 +262,26 @@ impl Editor {
     fn replace(&mut self, gate: &Gate) {
         self.key = self.site_seed.key(self.key.user_id, &KeyDraft::default());
         *gate.secret.lock().expect("not poisoned") = self.key.secret.clone();
+    }
+
+    /// Disables or enables the account, as an admin.
+    fn let_in(&self, enabled: bool) {
+        let change = self
+            .site_seed
+            .store
+            .with(|c| users::set_enabled(c, self.key.user_id, enabled, &Actor::cli(), now_ms()));
+        change.expect("changed");
+    }
+
+    /// Deletes the account, as an admin.
+    fn leave(&self) {
+        let gone = self.site_seed.store.with(|c| users::delete(c, self.key.user_id, &Actor::cli(), now_ms()));
+        gone.expect("deleted");
+    }
+
+    /// Makes another account with a key in place of the deleted one.
+    fn replace_owner(&mut self, gate: &Gate) {
+        self.key.user_id = self.site_seed.user("ada", "1000");
+        self.replace(gate);
     }
 }
