@@ -343,6 +343,7 @@ fn the_overview_names_what_is_unhealthy() {
     for engine in engines() {
         let site = Site::new(engine);
         let seed = Seed { store: site.house.store.clone(), vault: site.house.vault.clone() };
+        site.store((0..20).map(|n| site.call(0, "gpt-4o", ChargeStatus::Complete, n)).collect());
         let (wobbly, well, out) = (seed.echo("wobbly", 0), seed.echo("well", 0), seed.echo("out", 0));
         let hour_ms = hour_of(now_ms());
         let bad = Tally { answered: 13, timed_out: 4, unreachable: 3, ..Tally::default() };
