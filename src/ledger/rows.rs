@@ -76,7 +76,7 @@ pub(super) fn fence(
     // Every statement of the writer reaches its rows by primary key. What the planner believes of tables that have
     // grown since it last looked must not turn that into a scan.
     connection.batch_execute(
-        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
          SET plan_cache_mode = force_generic_plan",
     )?;
     let second = i32::try_from(instance_id & 0x7fff_ffff).unwrap_or_default();

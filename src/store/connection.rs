@@ -103,7 +103,8 @@ impl DatabaseUrl {
                 let mut connection = PgConnection::establish(&bounded(url)).map_err(|e| unavailable(&e))?;
                 connection
                     .batch_execute(
-                        "SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+                        // Compiling a query takes longer than any query here.
+                        "SET jit = off; SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
                          SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning;",
                     )
                     .map_err(|e| unavailable(&e))?;

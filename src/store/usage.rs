@@ -9,7 +9,7 @@ use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text, Untyped};
+use diesel::sql_types::{BigInt, HasSqlType, Text};
 use diesel::sqlite::Sqlite;
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -194,7 +194,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn by_model(&mut self) -> Result<Cells<String>, Error> {
         let (user_id, key_id) = (self.scope.user_id.unwrap_or(0), self.scope.key_id.unwrap_or(0));
-        let rows = self.rolled("user_id = $1 AND key_id = $2", "model", &[user_id, key_id])?;
+        let rows = self.rolled("model", &[user_id, key_id])?;
         Ok(add_up(rows.iter().chain(&self.since), |row| Some(row.model.clone())))
     }
 
@@ -206,7 +206,7 @@ impl<'a> Usage<'a> {
         let user_id = self.scope.user_id.unwrap_or(0);
         let mut rows = Vec::new();
         for key_id in key_ids {
-            rows.extend(self.rolled("user_id = $1 AND key_id = $2", "key_id", &[user_id, *key_id])?);
+            rows.extend(self.rolled("key_id", &[user_id, *key_id])?);
         }
         let chosen = |row: &Row| Some(row.key_id).filter(|id| key_ids.contains(id));
         Ok(add_up(rows.iter().chain(&self.since), chosen))
@@ -219,7 +219,7 @@ impl<'a> Usage<'a> {
     pub fn of_users(&mut self, user_ids: &[i64]) -> Result<BTreeMap<i64, Sums>, Error> {
         let mut rows = Vec::new();
         for user_id in user_ids {
-            rows.extend(self.rolled("user_id = $1 AND key_id = $2", "user_id", &[*user_id, 0])?);
+            rows.extend(self.rolled("user_id", &[*user_id, 0])?);
         }
         let chosen = |row: &Row| Some(row.user_id).filter(|id| user_ids.contains(id));
         let mut users = BTreeMap::<i64, Sums>::new();
@@ -239,7 +239,7 @@ impl<'a> Usage<'a> {
             Grain::Hour => self.ranked::<KEYS_OF_HOUR>(user_id)?,
             Grain::Day => self.ranked::<KEYS_OF_DAY>(user_id)?,
         };
-        Ok(top(rows.iter().chain(&self.since), |row| row.key_id, count))
+        Ok(top(rows.into_iter().chain(self.spent_since(|row| row.key_id)), count))
     }
 
     /// The users that spent most, at most `count`, the dearest first.
@@ -252,18 +252,26 @@ impl<'a> Usage<'a> {
             Grain::Hour => self.ranked::<USERS_OF_HOUR>(0)?,
             Grain::Day => self.ranked::<USERS_OF_DAY>(0)?,
         };
-        Ok(top(rows.iter().chain(&self.since), |row| row.user_id, count))
+        Ok(top(rows.into_iter().chain(self.spent_since(|row| row.user_id)), count))
     }
 
-    /// Rows of the rollups, summed by time and one column; `ids` are bound in `place`.
-    fn rolled(&mut self, place: &str, by: &str, ids: &[i64; 2]) -> Result<Vec<Row>, Error> {
+    /// The same of what was resolved since the watermark.
+    fn spent_since(&self, whom: impl Fn(&Row) -> i64) -> impl Iterator<Item = (i64, i64)> {
+        self.since.iter().map(move |row| (whom(row), row.sums.settled_micros))
+    }
+
+    /// Rows of the rollups of a user and a key, summed by time and one column.
+    fn rolled(&mut self, by: &str, ids: &[i64; 2]) -> Result<Vec<Row>, Error> {
         let Span { from_ms, until_ms, grain } = self.span;
         let shown = |column: &str| {
             if by == column { column.to_owned() } else { format!("CAST(0 AS BIGINT) AS {column}") }
         };
         let model = if by == "model" { "model" } else { "'' AS model" };
+        // Asked by a SELECT, whose they are is no number that PostgreSQL could guess from how many rows it finds: it
+        // knows nothing of users and keys together, and would read the table instead of the few rows there are.
         let query = format!(
-            "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE {place} AND start_ms >= $3 AND start_ms < $4 \
+            "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE user_id = (SELECT $1) AND key_id = (SELECT $2) \
+             AND start_ms >= $3 AND start_ms < $4 \
              AND ($5 = '' OR model = $5) AND ($6 = '' OR outcome = $6) GROUP BY start_ms, {by}",
             shown("user_id"),
             shown("key_id"),
@@ -278,15 +286,15 @@ impl<'a> Usage<'a> {
             Text => self.scope.outcome.unwrap_or_default())?)
     }
 
-    /// The dearest rows of each hour or day. Whoever is among them most is who spent most: exactly so while no piece
-    /// of time has more rows than are looked at.
-    fn ranked<const OF: usize>(&mut self, id: i64) -> Result<Vec<Row>, Error> {
-        let (model, outcome) =
-            (self.scope.model.as_deref().unwrap_or_default(), self.scope.outcome.unwrap_or_default());
+    /// What the dearest rows of each hour or day cost, and whom. Whoever is among them most is who spent most: exactly
+    /// so while no piece of time has more rows than are looked at.
+    fn ranked<const OF: usize>(&mut self, id: i64) -> Result<Vec<(i64, i64)>, Error> {
+        let model = self.scope.model.as_deref().unwrap_or_default();
+        let outcome = self.scope.outcome.unwrap_or_default();
         let mut rows = Vec::new();
         for start_ms in self.span.starts() {
             let dearest = Dearest::<OF> { start_ms, id, model, outcome };
-            let loaded: Vec<Row> = match self.connection {
+            let loaded: Vec<(i64, i64)> = match self.connection {
                 Connection::Sqlite(connection) => dearest.load(connection)?,
                 Connection::Postgres(connection) => dearest.load(connection)?,
             };
@@ -301,12 +309,12 @@ const KEYS_OF_DAY: usize = 1;
 const USERS_OF_HOUR: usize = 2;
 const USERS_OF_DAY: usize = 3;
 
-/// Table, index, and condition of each.
-const RANKINGS: [(&str, &str, &str); 4] = [
-    ("usage_hourly", "usage_hourly_by_start", "key_id > 0 AND user_id = "),
-    ("usage_daily", "usage_daily_by_start", "key_id > 0 AND user_id = "),
-    ("usage_hourly", "usage_hourly_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
-    ("usage_daily", "usage_daily_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
+/// Who is ranked, and the table, index and condition.
+const RANKINGS: [(&str, &str, &str, &str); 4] = [
+    ("key_id", "usage_hourly", "usage_hourly_by_start", "key_id > 0 AND user_id = "),
+    ("key_id", "usage_daily", "usage_daily_by_start", "key_id > 0 AND user_id = "),
+    ("user_id", "usage_hourly", "usage_hourly_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
+    ("user_id", "usage_daily", "usage_daily_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
 ];
 
 /// The dearest rows of one hour or day: asked for each, and so a query of its own that stays prepared.
@@ -324,11 +332,11 @@ where
     str: ToSql<Text, DB>,
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        let (table, index, condition) = RANKINGS[OF];
-        out.push_sql(
-            "SELECT start_ms, user_id, key_id, '' AS model, requests, CAST(0 AS BIGINT) AS errors, input_tokens, \
-             cached_input_tokens, output_tokens, settled_micros, duration_ms, first_byte_ms, first_bytes FROM (SELECT * FROM ",
-        );
+        let (whom, table, index, condition) = RANKINGS[OF];
+        // Nothing that the index does not have: the rows themselves lie far apart.
+        out.push_sql("SELECT ");
+        out.push_sql(whom);
+        out.push_sql(", settled_micros FROM (SELECT user_id, key_id, model, outcome, settled_micros FROM ");
         out.push_sql(table);
         // SQLite, which keeps no statistics, would rather read all that the primary key finds and sort it.
         if TypeId::of::<DB>() == TypeId::of::<Sqlite>() {
@@ -361,7 +369,7 @@ impl<const OF: usize> QueryId for Dearest<'_, OF> {
 }
 
 impl<const OF: usize> Query for Dearest<'_, OF> {
-    type SqlType = Untyped;
+    type SqlType = (BigInt, BigInt);
 }
 
 impl<C, const OF: usize> RunQueryDsl<C> for Dearest<'_, OF> {}
@@ -398,12 +406,13 @@ fn add_up<'a, By: Ord>(rows: impl Iterator<Item = &'a Row>, by: impl Fn(&Row) ->
     cells
 }
 
-fn top<'a>(rows: impl Iterator<Item = &'a Row>, by: impl Fn(&Row) -> i64, count: usize) -> Vec<i64> {
-    let mut spent = BTreeMap::<i64, (i64, i64)>::new();
-    for row in rows {
-        let (micros, requests) = spent.entry(by(row)).or_default();
-        *micros += row.sums.settled_micros;
-        *requests += row.sums.requests;
+/// Of whom and what they spent, those who spent most; where nothing costs anything, who is there most often.
+fn top(rows: impl Iterator<Item = (i64, i64)>, count: usize) -> Vec<i64> {
+    let mut spent = BTreeMap::<i64, (i64, usize)>::new();
+    for (id, settled_micros) in rows {
+        let (micros, times) = spent.entry(id).or_default();
+        *micros += settled_micros;
+        *times += 1;
     }
     let mut ids: Vec<i64> = spent.keys().copied().collect();
     ids.sort_by_key(|id| std::cmp::Reverse(spent[id]));

@@ -10,7 +10,7 @@ use crate::dashboard::session::SignedIn;
 use crate::domain::charge::ChargeStatus;
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
-use crate::store::usage::{Grain, Scope, Span, Usage};
+use crate::store::usage::{Cells, Grain, Scope, Usage};
 use crate::store::{Connection, Store, charges, usage_rollup, users};
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
@@ -113,11 +113,16 @@ impl View {
         let now_ms = now_ms();
         let hourly_from_ms = usage_rollup::progress(connection)?.hourly_from_ms;
         let span = state.range.span(now_ms, hourly_from_ms);
-        let (keys, models) = menus(connection, user_id, state, span)?;
-        let mut usage = Usage::open(connection, state.scope(user_id), span)?;
-        // What is open is charged when it ends.
+        let mut whole = Usage::open(connection, Scope::of_user(user_id), span)?;
+        let (key_ids, of_whole) = (whole.top_keys(MENU_KEYS)?, whole.by_model()?);
+        let (keys, models) = menus(connection, user_id, state, key_ids, &of_whole)?;
+        let scope = state.scope(user_id);
+        let is_whole = scope == Scope::of_user(user_id);
+        let mut usage = Usage::open(connection, scope, span)?;
         let by_model = match state.status {
+            // What is open is charged when it ends.
             Some(ChargeStatus::Open) => Default::default(),
+            _ if is_whole => of_whole,
             _ => usage.by_model()?,
         };
         let all = chart::by_time(&by_model);
@@ -168,12 +173,11 @@ fn menus(
     connection: &mut Connection,
     user_id: i64,
     state: &UsageState,
-    span: Span,
+    mut key_ids: Vec<i64>,
+    by_model: &Cells<String>,
 ) -> Result<(Vec<Choice>, Vec<Choice>), Error> {
-    let mut usage = Usage::open(connection, Scope::of_user(user_id), span)?;
-    let mut key_ids = usage.top_keys(MENU_KEYS)?;
     let mut models: Vec<String> =
-        chart::ranked(&usage.by_model()?).into_iter().take(MENU_MODELS).map(|(model, _)| model).collect();
+        chart::ranked(by_model).into_iter().take(MENU_MODELS).map(|(model, _)| model).collect();
     key_ids.extend(state.key_id.filter(|id| !key_ids.contains(id)));
     models.extend(state.model.clone().filter(|model| !models.contains(model)));
     models.sort_unstable();
