@@ -205,7 +205,7 @@ fn roll(house: &House) {
         while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {
             std::thread::sleep(Duration::from_millis(10));
         }
-        while usage_rollup::roll(&mut connection, closing, 100_000).expect("rolled") != Rolled::All {}
+        while usage_rollup::roll(&mut connection, closing, 100_000).expect("rolled").0 != Rolled::All {}
     }
     if let Connection::Postgres(c) = &mut connection {
         c.batch_execute("VACUUM ANALYZE usage_hourly").expect("analysed");

@@ -7,7 +7,7 @@ use crate::store::{Connection, DatabaseUrl, Store};
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Between rounds; also how much there is to add up when somebody asks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -16,7 +16,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A step that takes longer keeps the ledger's writer waiting on SQLite: the next one is shorter.
 const STEP_MAX: Duration = Duration::from_millis(20);
 const STEP_CHARGES_MIN: i64 = 100;
-const STEP_CHARGES_MAX: i64 = 20_000;
+const STEP_CHARGES_MAX: i64 = 50_000;
 
 /// The running thread; it ends with this value.
 pub struct Rollup {
@@ -101,11 +101,10 @@ impl Roller {
         Ok(Ok(()))
     }
 
-    /// One transaction; how long it took if there is more to do.
+    /// One transaction; how long it kept others waiting if there is more to do.
     fn step(&mut self, closing: Closing) -> Result<Option<Duration>, Error> {
-        let (began, charges) = (Instant::now(), self.step_charges);
-        let rolled = usage_rollup::roll(self.connection()?, closing, charges)?;
-        let took = began.elapsed();
+        let charges = self.step_charges;
+        let (rolled, took) = usage_rollup::roll(self.connection()?, closing, charges)?;
         if took > STEP_MAX {
             self.step_charges = (charges / 2).max(STEP_CHARGES_MIN);
         } else if took < STEP_MAX / 2 {

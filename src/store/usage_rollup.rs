@@ -12,8 +12,10 @@ use super::{Connection, ask};
 use crate::clock;
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
+use std::time::{Duration, Instant};
 
 /// Milliseconds in an hour.
 pub const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -141,29 +143,40 @@ pub enum Rolled {
     Elsewhere,
 }
 
-/// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges, in one
-/// transaction. Call it when [`is_closed`] says so.
+/// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges. Call it when
+/// [`is_closed`] says so. Also says how long it kept others from writing.
 ///
 /// # Errors
 /// The engine's.
-pub fn roll(connection: &mut Connection, closing: Closing, charges_max: i64) -> Result<Rolled, Error> {
+pub fn roll(
+    connection: &mut Connection,
+    closing: Closing,
+    charges_max: i64,
+) -> Result<(Rolled, Duration), Error> {
+    let from_ms = progress(connection)?.rolled_ms;
+    let end_ms = first_behind(connection, from_ms, closing.before_ms, charges_max)?;
+    let until_ms = end_ms.map_or(closing.before_ms, |end_ms| end_ms.max(from_ms + 1));
+    if until_ms <= from_ms {
+        return Ok((Rolled::All, Duration::ZERO));
+    }
+    // What is closed changes no more, so that it can be read before the database is kept from others.
+    gather(connection, (from_ms, until_ms))?;
     let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
-    connection.write(|connection| {
+    let began = Instant::now();
+    let rolled = connection.write(|connection| {
         let Some(progress) = locked_progress(connection)? else { return Ok(Rolled::Elsewhere) };
-        let from_ms = progress.rolled_ms;
-        let end_ms = first_behind(connection, from_ms, closing.before_ms, charges_max)?;
-        let until_ms = end_ms.map_or(closing.before_ms, |end_ms| end_ms.max(from_ms + 1));
-        if until_ms <= from_ms {
-            return Ok(Rolled::All);
+        if progress.rolled_ms != from_ms {
+            return Ok(Rolled::Elsewhere);
         }
         let hourly_from_ms = progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS);
-        add(connection, "usage_hourly", HOUR_MS, (from_ms, until_ms), hourly_from_ms)?;
-        add(connection, "usage_daily", DAY_MS, (from_ms, until_ms), 0)?;
+        add(connection, "usage_hourly", HOUR_MS, hourly_from_ms)?;
+        add(connection, "usage_daily", DAY_MS, 0)?;
         diesel::update(usage_progress::table.find(1))
             .set((usage_progress::rolled_ms.eq(until_ms), usage_progress::hourly_from_ms.eq(hourly_from_ms)))
             .execute(connection)?;
         Ok(if end_ms.is_some() { Rolled::Some } else { Rolled::All })
-    })
+    })?;
+    Ok((rolled, began.elapsed()))
 }
 
 fn locked_progress(connection: &mut Connection) -> Result<Option<Progress>, Error> {
@@ -210,30 +223,33 @@ pub(super) const SUMS: [(&str, &str); 8] = [
     ("first_bytes", "count(c.first_byte_ms)"),
 ];
 
-/// Adds the charges resolved in a span, and made at `made_from_ms` or later, to a table: for their keys, for their
-/// users, and for everybody.
-fn add(
-    connection: &mut Connection,
-    table: &str,
-    grain_ms: i64,
-    (from_ms, until_ms): (i64, i64),
-    made_from_ms: i64,
-) -> Result<(), Error> {
+/// Sums up the charges resolved in a span by key and hour, once, into a table of this connection's own: all that is added
+/// is made of its rows, which are few.
+fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Result<(), Error> {
+    let sums = SUMS.map(|(column, sum)| format!("{sum} AS {column}")).join(", ");
+    connection.batch_execute(&format!(
+        "DROP TABLE IF EXISTS gathered; CREATE TEMPORARY TABLE gathered AS \
+         SELECT c.user_id AS user_id, c.key_id AS key_id, c.created_at_ms - c.created_at_ms % {HOUR_MS} AS start_ms, \
+         c.model AS model, c.outcome AS outcome, {sums} FROM charges c \
+         WHERE c.resolved_at_ms >= {from_ms} AND c.resolved_at_ms < {until_ms} GROUP BY 1, 2, 3, 4, 5"
+    ))?;
+    Ok(())
+}
+
+/// Adds what was gathered, of hours from `from_ms` on, to a table: for keys, for their users, and for everybody.
+fn add(connection: &mut Connection, table: &str, grain_ms: i64, from_ms: i64) -> Result<(), Error> {
     let columns = SUMS.map(|(column, _)| column).join(", ");
-    let sums = SUMS.map(|(_, sum)| sum).join(", ");
+    let sums = SUMS.map(|(column, _)| format!("CAST(sum(g.{column}) AS BIGINT)")).join(", ");
     let added = SUMS.map(|(column, _)| format!("{column} = {table}.{column} + excluded.{column}")).join(", ");
     let query = format!(
         "INSERT INTO {table} (user_id, key_id, start_ms, model, outcome, {columns}) \
-         SELECT CASE WHEN level.n = 0 THEN 0 ELSE c.user_id END, CASE WHEN level.n = 2 THEN c.key_id ELSE 0 END, \
-         c.created_at_ms - c.created_at_ms % {grain_ms}, c.model, c.outcome, {sums} \
-         FROM charges c CROSS JOIN (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2) level \
-         WHERE c.resolved_at_ms >= $1 AND c.resolved_at_ms < $2 AND c.created_at_ms >= $3 GROUP BY 1, 2, 3, 4, 5 \
+         SELECT CASE WHEN level.n = 0 THEN 0 ELSE g.user_id END, CASE WHEN level.n = 2 THEN g.key_id ELSE 0 END, \
+         g.start_ms - g.start_ms % {grain_ms}, g.model, g.outcome, {sums} \
+         FROM gathered g CROSS JOIN (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2) level \
+         WHERE g.start_ms >= $1 GROUP BY 1, 2, 3, 4, 5 \
          ON CONFLICT (user_id, key_id, start_ms, model, outcome) DO UPDATE SET {added}"
     );
-    ask!(connection, execute, query,
-        BigInt => from_ms,
-        BigInt => until_ms,
-        BigInt => made_from_ms)?;
+    ask!(connection, execute, query, BigInt => from_ms)?;
     Ok(())
 }
 
