@@ -162,7 +162,8 @@ fn fill(engine: Engine, user_id: i64, price_id: i64, keys: i64, charges: i64) ->
     let (key_series, charge_series) = (series(keys), series(charges.max(1)));
     let mut sql = format!(
         "INSERT INTO api_keys (user_id, group_id, name, digest, ciphertext, last4, created_at_ms) \
-         SELECT {user_id}, 1, 'k' || s.i, {digest}, {digest}, 'abcd', s.i FROM ({key_series}) s;"
+         SELECT {user_id}, 1, 'k' || s.i, {digest}, {digest}, 'abcd', s.i FROM ({key_series}) s; \
+         INSERT INTO key_credits (key_id) SELECT id FROM api_keys;"
     );
     if charges > 0 {
         sql.push_str(&format!(

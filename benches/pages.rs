@@ -171,7 +171,8 @@ fn fill(house: &House, engine: Engine, (heavy, light): (i64, i64), charges: i64)
     ));
     run(&format!(
         "INSERT INTO api_keys (id, user_id, group_id, name, digest, ciphertext, last4, enabled, created_at_ms) \
-         SELECT 1 + s.i, {owner_of_key}, 1, 'key-' || s.i, {digest}, {digest}, 'abcd', {yes}, s.i FROM ({}) s",
+         SELECT 1 + s.i, {owner_of_key}, 1, 'key-' || s.i, {digest}, {digest}, 'abcd', {yes}, s.i FROM ({}) s; \
+         INSERT INTO key_credits (key_id) SELECT id FROM api_keys",
         series(0, KEYS)
     ));
     for part in 0..PARTS {

@@ -94,10 +94,12 @@ fn add_other_user(data: &Dataset) -> anyhow::Result<()> {
         Ok(c.batch_execute(&format!(
             "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {OTHER_KEYS}) \
              INSERT INTO api_keys (user_id, group_id, name, digest, ciphertext, last4, enabled, credit_limit_micros, \
-             credits_used_micros, models, ip_allowlist, created_at_ms) SELECT {id}, group_id, \
+             models, ip_allowlist, created_at_ms) SELECT {id}, group_id, \
              'project ' || (s.i * 7919 % {OTHER_KEYS}), randomblob(32), ciphertext, last4, s.i % 10 > 0, \
-             credit_limit_micros, credit_limit_micros * (s.i % 7 = 0), models, ip_allowlist, created_at_ms + s.i \
-             FROM s, api_keys WHERE id = (SELECT min(id) FROM api_keys WHERE user_id = {first})"
+             credit_limit_micros, models, ip_allowlist, created_at_ms + s.i \
+             FROM s, api_keys WHERE id = (SELECT min(id) FROM api_keys WHERE user_id = {first}); \
+             INSERT INTO key_credits (key_id, credits_used_micros) \
+             SELECT id, credit_limit_micros * (id % 7 = 0) FROM api_keys WHERE user_id = {id}"
         ))?)
     })
     .context("the other user's keys")

@@ -133,6 +133,9 @@ impl Dataset {
             }
             connection.batch_execute("COMMIT")?;
         }
+        connection.batch_execute(
+            "INSERT INTO key_credits (key_id) SELECT id FROM api_keys WHERE id NOT IN (SELECT key_id FROM key_credits)",
+        )?;
         file.flush()?;
         let expected = (keys * SECRET_LINE_BYTES) as u64;
         anyhow::ensure!(fs::metadata(&self.secrets)?.len() == expected, "a secret has another length");

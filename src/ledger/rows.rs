@@ -14,7 +14,7 @@ use super::{Amount, Refusal};
 use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
-use crate::store::schema::{api_keys, charges, groups, models, users};
+use crate::store::schema::{api_keys, charges, groups, key_credits, models, users};
 use crate::store::usage_rollup;
 use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
@@ -90,10 +90,10 @@ pub(super) fn fence(
 /// Up to this many rows are cheaper to ask for one by one, with a statement that stays prepared, than by a list.
 const ONE_BY_ONE_MAX: usize = 8;
 
-/// Loads columns of the rows of some ids, in order of id, locked where the engine has row locks; SQLite's writer has
-/// the file to itself.
-macro_rules! locked {
-    ($connection:expr, $table:ident, $ids:expr, $columns:expr, $row:ty) => {
+/// Loads columns of the rows of some ids, in order of id; locked by `$lock` where the engine has row locks: SQLite's
+/// writer has the file to itself.
+macro_rules! rows {
+    ($connection:expr, $table:ident, $id:ident, $ids:expr, $columns:expr, $row:ty $(, $lock:ident)?) => {
         match $connection {
             Connection::Sqlite(connection) if $ids.len() <= ONE_BY_ONE_MAX => {
                 let mut rows = Vec::with_capacity($ids.len());
@@ -102,32 +102,19 @@ macro_rules! locked {
                         $table::table.find(*id).select($columns).first(connection).optional()?;
                     rows.extend(row);
                 }
-                Ok(rows)
+                rows
             }
             Connection::Sqlite(connection) => {
-                $table::table.filter($table::id.eq_any($ids)).select($columns).load(connection)
+                $table::table.filter($table::$id.eq_any($ids)).select($columns).load::<$row>(connection)?
             }
             Connection::Postgres(connection) => $table::table
-                .filter($table::id.eq_any($ids))
-                .order($table::id)
+                .filter($table::$id.eq_any($ids))
+                .order($table::$id)
                 .select($columns)
-                .for_no_key_update()
-                .load(connection),
+                $(.$lock())?
+                .load::<$row>(connection)?,
         }
     };
-}
-
-/// The revisions of a few rows that a hold depends on and does not change: read, not locked.
-macro_rules! revisions {
-    ($connection:expr, $table:ident, $ids:expr) => {{
-        let mut revisions = BTreeMap::new();
-        for id in $ids {
-            let revision: Option<i64> =
-                $table::table.find(*id).select($table::revision).first($connection).optional()?;
-            revisions.extend(revision.map(|revision| (*id, revision)));
-        }
-        revisions
-    }};
 }
 
 fn read(
@@ -151,10 +138,17 @@ fn read(
     if !key_ids.is_empty() {
         rows.keys.extend(read_keys(connection, &key_ids)?);
     }
+    // A hold depends on these and does not change them: they are read, not locked.
     let group_ids = unknown(holds.iter().map(|hold| hold.group_id), &rows.groups);
-    rows.groups.extend(revisions!(connection, groups, &group_ids));
+    if !group_ids.is_empty() {
+        let columns = (groups::id, groups::revision);
+        rows.groups.extend(rows!(connection, groups, id, &group_ids, columns, (i64, i64)));
+    }
     let model_ids = unknown(holds.iter().map(|hold| hold.model_id), &rows.models);
-    rows.models.extend(revisions!(connection, models, &model_ids));
+    if !model_ids.is_empty() {
+        let columns = (models::id, models::revision);
+        rows.models.extend(rows!(connection, models, id, &model_ids, columns, (i64, i64)));
+    }
     // Read last: whoever waited for a lock is judged by the moment it was granted. Nothing is resolved at a moment that
     // usage has been summed up to already.
     rows.now_ms = match resolutions.is_empty() {
@@ -171,9 +165,10 @@ fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTree
 
 fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, ChargeRow>, Error> {
     type Columns = (i64, i64, i64, String, i64, i64);
-    let loaded: Vec<Columns> = locked!(
+    let loaded = rows!(
         connection,
         charges,
+        id,
         ids,
         (
             charges::id,
@@ -183,8 +178,9 @@ fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTre
             charges::held_micros,
             charges::input_held_micros,
         ),
-        Columns
-    )?;
+        Columns,
+        for_no_key_update
+    );
     let row = |(id, user_id, key_id, word, held_micros, input_held_micros): (_, _, _, String, _, _)| {
         (id, ChargeRow { user_id, key_id, open: word == state::HELD, held_micros, input_held_micros })
     };
@@ -196,39 +192,49 @@ fn read_accounts(
     ids: &BTreeSet<i64>,
 ) -> Result<BTreeMap<i64, AccountRow>, Error> {
     type Columns = (i64, i64, i64, i64);
-    let loaded: Vec<Columns> = locked!(
+    let loaded = rows!(
         connection,
         users,
+        id,
         ids,
         (users::id, users::revision, users::balance_micros, users::held_micros),
-        Columns
-    )?;
+        Columns,
+        for_no_key_update
+    );
     let row = |(id, revision, balance_micros, held_micros)| {
         (id, AccountRow { revision, balance_micros, held_micros })
     };
     Ok(loaded.into_iter().map(row).collect())
 }
 
+/// Their credits, locked; then what they may do, as it is by then. Who deletes a key waits for the lock.
 fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, KeyRow>, Error> {
-    type Columns = (i64, i64, Option<i64>, Option<i64>, i64, i64);
-    let loaded: Vec<Columns> = locked!(
+    type Credits = (i64, i64, i64);
+    type Settings = (i64, i64, Option<i64>, Option<i64>);
+    let credits = rows!(
+        connection,
+        key_credits,
+        key_id,
+        ids,
+        (key_credits::key_id, key_credits::credits_used_micros, key_credits::credits_held_micros),
+        Credits,
+        for_no_key_update
+    );
+    let settings = rows!(
         connection,
         api_keys,
+        id,
         ids,
-        (
-            api_keys::id,
-            api_keys::revision,
-            api_keys::expires_at_ms,
-            api_keys::credit_limit_micros,
-            api_keys::credits_used_micros,
-            api_keys::credits_held_micros,
-        ),
-        Columns
-    )?;
-    let row = |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros)| {
-        (id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros })
+        (api_keys::id, api_keys::revision, api_keys::expires_at_ms, api_keys::credit_limit_micros),
+        Settings
+    );
+    let credits: BTreeMap<i64, (i64, i64)> =
+        credits.into_iter().map(|(id, used_micros, held_micros)| (id, (used_micros, held_micros))).collect();
+    let row = |(id, revision, expires_at_ms, credit_limit_micros)| {
+        let (used_micros, held_micros) = *credits.get(&id)?;
+        Some((id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros }))
     };
-    Ok(loaded.into_iter().map(row).collect())
+    Ok(settings.into_iter().filter_map(row).collect())
 }
 
 fn write(

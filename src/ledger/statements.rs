@@ -40,8 +40,8 @@ const MOVE_ACCOUNT_SQL: &str =
     "UPDATE users SET balance_micros = balance_micros - ?, held_micros = held_micros + ? WHERE id = ?";
 
 /// Moves a key's money; without a moment of use the old one stays.
-const MOVE_KEY_SQL: &str = "UPDATE api_keys SET credits_used_micros = credits_used_micros + ?, \
-    credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE id = ?";
+const MOVE_KEY_SQL: &str = "UPDATE key_credits SET credits_used_micros = credits_used_micros + ?, \
+    credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE key_id = ?";
 
 /// Opens charges, from an array of [`super::rows`]' `OpenRow`.
 const OPEN_CHARGES_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
@@ -70,11 +70,11 @@ const MOVE_ACCOUNTS_SQL: &str = "UPDATE users SET balance_micros = balance_micro
     settled_micros bigint, held_micros bigint) WHERE users.id = row.id";
 
 /// Moves keys' money, from an array of `MoveRow`.
-const MOVE_KEYS_SQL: &str = "UPDATE api_keys SET \
+const MOVE_KEYS_SQL: &str = "UPDATE key_credits SET \
     credits_used_micros = credits_used_micros + row.settled_micros, \
     credits_held_micros = credits_held_micros + row.held_micros, \
     last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
-    settled_micros bigint, held_micros bigint, used_at_ms bigint) WHERE api_keys.id = row.id";
+    settled_micros bigint, held_micros bigint, used_at_ms bigint) WHERE key_credits.key_id = row.id";
 
 /// The texts, by the numbers above.
 const TEXTS: [&str; 8] = [

@@ -6,7 +6,7 @@ use super::key_list::Sieve;
 use super::keys::Key;
 use super::lower;
 use super::paging::{self, Cursor, Page, Place};
-use super::schema::{api_keys, groups, users};
+use super::schema::{api_keys, groups, key_credits, users};
 use super::users::User;
 use crate::domain::key::Status;
 use crate::error::Error;
@@ -77,7 +77,11 @@ pub fn page(connection: &mut Connection, query: &AllKeysQuery, now_ms: i64) -> R
 /// # Errors
 /// [`Error::NotFound`].
 pub fn find(connection: &mut Connection, id: i64) -> Result<OwnedKey, Error> {
-    let row = api_keys::table.find(id).select((Key::as_select(), api_keys::group_id)).first(connection)?;
+    let row = api_keys::table
+        .inner_join(key_credits::table)
+        .filter(api_keys::id.eq(id))
+        .select((Key::as_select(), api_keys::group_id))
+        .first(connection)?;
     with_owners(connection, vec![row])?.pop().ok_or(Error::NotFound)
 }
 
@@ -114,7 +118,11 @@ fn batch(
     place: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<(Key, i64)>, Error> {
-    let mut rows = api_keys::table.limit(limit).select((Key::as_select(), api_keys::group_id)).into_boxed();
+    let mut rows = api_keys::table
+        .inner_join(key_credits::table)
+        .limit(limit)
+        .select((Key::as_select(), api_keys::group_id))
+        .into_boxed();
     if let Some(user_id) = query.user_id {
         rows = rows.filter(api_keys::user_id.eq(user_id));
     }
@@ -130,7 +138,7 @@ fn batch(
         Some(Status::Disabled) => rows = rows.filter(api_keys::enabled.eq(false)),
         Some(Status::Expired) => rows = rows.filter(api_keys::expires_at_ms.le(now_ms)),
         Some(Status::Exhausted) => {
-            rows = rows.filter(api_keys::credit_limit_micros.le(api_keys::credits_used_micros.nullable()));
+            rows = rows.filter(api_keys::credit_limit_micros.le(key_credits::credits_used_micros.nullable()));
         }
         Some(Status::Active) => rows = rows.filter(api_keys::enabled.eq(true)),
         None => {}

@@ -109,17 +109,17 @@ const RULES: [(&str, &str); 6] = [
     ),
     (
         "used = settled",
-        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, k.credits_used_micros AS stored, \
-         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k \
+        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_used_micros AS stored, \
+         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(settled_micros) AS micros FROM charges GROUP BY key_id) c ON c.key_id = k.id \
-         WHERE k.credits_used_micros <> coalesce(c.micros, 0) ORDER BY k.id",
+         WHERE m.credits_used_micros <> coalesce(c.micros, 0) ORDER BY k.id",
     ),
     (
         "held = open holds",
-        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, k.credits_held_micros AS stored, \
-         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k \
+        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_held_micros AS stored, \
+         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(held_micros) AS micros FROM charges WHERE state = 'held' GROUP BY key_id) c \
-         ON c.key_id = k.id WHERE k.credits_held_micros <> coalesce(c.micros, 0) ORDER BY k.id",
+         ON c.key_id = k.id WHERE m.credits_held_micros <> coalesce(c.micros, 0) ORDER BY k.id",
     ),
     (
         "0 ≤ settled ≤ held",

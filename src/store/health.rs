@@ -80,8 +80,8 @@ pub fn exhausted_keys(connection: &mut Connection) -> Result<Found, Error> {
     let rows: Vec<Named> = ask!(connection, load,
         "SELECT k.name || ' of ' || u.name AS name, count(*) OVER () AS total FROM (SELECT * FROM api_keys \
          ORDER BY id DESC LIMIT $1) k JOIN users u ON u.id = k.user_id \
-         WHERE k.enabled AND k.credit_limit_micros IS NOT NULL \
-         AND k.credits_used_micros >= k.credit_limit_micros ORDER BY k.last_used_at_ms DESC LIMIT $2",
+         JOIN key_credits c ON c.key_id = k.id WHERE k.enabled AND k.credit_limit_micros IS NOT NULL \
+         AND c.credits_used_micros >= k.credit_limit_micros ORDER BY c.last_used_at_ms DESC LIMIT $2",
         BigInt => KEYS_LOOKED_AT,
         BigInt => NAMED_MAX)?;
     Ok(rows.into())

@@ -6,7 +6,7 @@ use super::groups::Group;
 use super::keys::Key;
 use super::lower;
 use super::paging::{self, Cursor, Page, Place, anywhere};
-use super::schema::{api_keys, groups};
+use super::schema::{api_keys, groups, key_credits};
 use crate::domain::key::Status;
 use crate::error::Error;
 use diesel::dsl::sql;
@@ -111,6 +111,7 @@ pub fn by_id(
     limit: i64,
 ) -> Result<Vec<(Key, Group)>, Error> {
     let mut rows = api_keys::table
+        .inner_join(key_credits::table)
         .inner_join(groups::table)
         .filter(api_keys::id.gt(after_id))
         .order(api_keys::id)
@@ -145,6 +146,7 @@ fn batch(
     limit: i64,
 ) -> Result<Vec<(Key, Group)>, Error> {
     let mut rows = api_keys::table
+        .inner_join(key_credits::table)
         .inner_join(groups::table)
         .filter(api_keys::user_id.eq(user_id))
         .limit(limit)
@@ -194,7 +196,7 @@ fn batch(
         }
         Sort::Name => ordered!(lower(api_keys::name), folded),
         Sort::Group => ordered!(lower(groups::name), folded),
-        Sort::Used => ordered!(api_keys::credits_used_micros, number),
+        Sort::Used => ordered!(key_credits::credits_used_micros, number),
         Sort::Expiry => ordered!(sql::<BigInt>("coalesce(expires_at_ms, 9223372036854775807)"), number),
         Sort::LastUsed => ordered!(sql::<BigInt>("coalesce(last_used_at_ms, 0)"), number),
     };

@@ -4,7 +4,7 @@
 use super::Connection;
 use super::audit::{self, Actor};
 use super::groups::Group;
-use super::schema::{api_keys, groups, users as users_table};
+use super::schema::{api_keys, groups, key_credits, users as users_table};
 use super::{found, group_users, users};
 use crate::domain::Invalid;
 use crate::domain::key::{KeySettings, Standing};
@@ -14,7 +14,7 @@ use crate::domain::secret::{KeyDigest, KeySecret};
 use crate::error::Error;
 use diesel::prelude::*;
 
-/// A key without its secret.
+/// A key without its secret, with its credits: to be asked of `api_keys` joined with `key_credits`.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = api_keys)]
 pub struct Key {
@@ -33,8 +33,10 @@ pub struct Key {
     /// `None`: unlimited.
     pub credit_limit_micros: Option<i64>,
     /// Σ settled.
+    #[diesel(select_expression = key_credits::credits_used_micros)]
     pub credits_used_micros: i64,
     /// Σ open holds.
+    #[diesel(select_expression = key_credits::credits_held_micros)]
     pub credits_held_micros: i64,
     models: String,
     ip_allowlist: String,
@@ -43,6 +45,7 @@ pub struct Key {
     /// When made.
     pub created_at_ms: i64,
     /// Last hold.
+    #[diesel(select_expression = key_credits::last_used_at_ms)]
     pub last_used_at_ms: Option<i64>,
 }
 
@@ -104,7 +107,7 @@ pub fn create(
     connection.write(|connection| {
         users::stays(connection, new.user_id)?;
         group_users::check_choice(connection, new.user_id, new.group_id)?;
-        let id = diesel::insert_into(api_keys::table)
+        let id: i64 = diesel::insert_into(api_keys::table)
             .values((
                 (
                     api_keys::user_id.eq(new.user_id),
@@ -119,6 +122,7 @@ pub fn create(
             .returning(api_keys::id)
             .get_result(connection)
             .map_err(without_group)?;
+        diesel::insert_into(key_credits::table).values(key_credits::key_id.eq(id)).execute(connection)?;
         audit::record(connection, actor, "key.create", &format!("key {id}"), now_ms)?;
         Ok(id)
     })
@@ -162,6 +166,7 @@ fn settings_columns(settings: &KeySettings) -> SettingsColumns<'_> {
 /// [`Error::NotFound`], also when it is somebody else's.
 pub fn find(connection: &mut Connection, user_id: i64, id: i64) -> Result<(Key, Group), Error> {
     Ok(api_keys::table
+        .inner_join(key_credits::table)
         .inner_join(groups::table)
         .filter(api_keys::id.eq(id))
         .filter(api_keys::user_id.eq(user_id))
@@ -341,6 +346,7 @@ pub struct Owner {
 /// The engine's.
 pub fn find_by_digest(connection: &mut Connection, digest: &KeyDigest) -> Result<Option<KeySnapshot>, Error> {
     Ok(api_keys::table
+        .inner_join(key_credits::table)
         .inner_join(groups::table)
         .inner_join(users_table::table)
         .filter(api_keys::digest.eq(&digest.0[..]))

@@ -3,7 +3,7 @@
 
 use super::Connection;
 use super::charges::state;
-use super::schema::{api_keys, charges, users};
+use super::schema::{charges, key_credits, users};
 use super::usage_rollup;
 use crate::domain::charge::ChargeStatus;
 use crate::domain::usage::{Usage, UsageSource};
@@ -64,10 +64,10 @@ pub fn store(connection: &mut Connection, calls: &[PastCall]) -> Result<(), Erro
             diesel::update(users::table.find(user_id))
                 .set(users::balance_micros.eq(users::balance_micros - settled_micros))
                 .execute(connection)?;
-            diesel::update(api_keys::table.find(key_id))
+            diesel::update(key_credits::table.find(key_id))
                 .set((
-                    api_keys::credits_used_micros.eq(api_keys::credits_used_micros + settled_micros),
-                    api_keys::last_used_at_ms.eq(last_used_at_ms),
+                    key_credits::credits_used_micros.eq(key_credits::credits_used_micros + settled_micros),
+                    key_credits::last_used_at_ms.eq(last_used_at_ms),
                 ))
                 .execute(connection)?;
         }

@@ -94,12 +94,18 @@ diesel::table! {
         enabled -> Bool,
         expires_at_ms -> Nullable<BigInt>,
         credit_limit_micros -> Nullable<BigInt>,
-        credits_used_micros -> BigInt,
-        credits_held_micros -> BigInt,
         models -> Text,
         ip_allowlist -> Text,
         revision -> BigInt,
         created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    key_credits (key_id) {
+        key_id -> BigInt,
+        credits_used_micros -> BigInt,
+        credits_held_micros -> BigInt,
         last_used_at_ms -> Nullable<BigInt>,
     }
 }
@@ -304,6 +310,7 @@ diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(sign_in_links -> users (user_id));
 diesel::joinable!(api_keys -> users (user_id));
 diesel::joinable!(api_keys -> groups (group_id));
+diesel::joinable!(key_credits -> api_keys (key_id));
 diesel::joinable!(prices -> models (model_id));
 diesel::joinable!(model_routes -> models (model_id));
 diesel::joinable!(model_routes -> upstreams (upstream_id));
@@ -320,6 +327,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     groups,
     group_users,
     api_keys,
+    key_credits,
     models,
     prices,
     upstreams,

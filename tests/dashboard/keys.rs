@@ -637,19 +637,23 @@ pub fn seed(house: &House, user: &str, count: i64) {
                     keyhouse::store::DatabaseUrl::Postgres(_) => format!("'\\x{n:064x}'"),
                 };
                 format!(
-                    "({user_id}, {group}, 'key {:05}', {digest}, {digest}, 'abcd', {expires}, {}, {n})",
+                    "({user_id}, {group}, 'key {:05}', {digest}, {digest}, 'abcd', {expires}, {n})",
                     n * 7919 % count,
-                    n % 5
                 )
             })
             .collect();
         for rows in rows.chunks(1_000) {
             connection.batch_execute(&format!(
                 "INSERT INTO api_keys (user_id, group_id, name, digest, ciphertext, last4, expires_at_ms, \
-                 credits_used_micros, created_at_ms) VALUES {}",
+                 created_at_ms) VALUES {}",
                 rows.join(",")
             ))?;
         }
+        connection.batch_execute(&format!(
+            "INSERT INTO key_credits (key_id, credits_used_micros) \
+             SELECT id, created_at_ms % 5 FROM api_keys WHERE user_id = {user_id} \
+             AND id NOT IN (SELECT key_id FROM key_credits)"
+        ))?;
         Ok(())
     });
 }

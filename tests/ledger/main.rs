@@ -299,7 +299,7 @@ fn the_doctor_names_each_breach_with_its_amounts() {
         let key = bench.key(None);
         bench.is_healthy();
         tamper(&bench.database, "UPDATE users SET balance_micros = balance_micros + 1");
-        tamper(&bench.database, "UPDATE api_keys SET credits_used_micros = 5");
+        tamper(&bench.database, "UPDATE key_credits SET credits_used_micros = 5");
         let breaches = bench.store.with(doctor::examine).expect("examined").breaches;
         let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();
         assert_eq!(

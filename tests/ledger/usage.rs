@@ -213,7 +213,10 @@ fn at_every_moment_usage_is_what_the_charges_say() {
         let mut connection = bench.database.url.connect().expect("connected");
         // Nobody else rolls now; the last of it too.
         if let Some(closing) = close(&mut connection) {
-            assert_eq!(usage_rollup::roll(&mut connection, closing, i64::MAX).expect("rolled").0, Rolled::All);
+            assert_eq!(
+                usage_rollup::roll(&mut connection, closing, i64::MAX).expect("rolled").0,
+                Rolled::All
+            );
         }
         compare(&mut connection, bench.user_id, &keys).expect("compared");
         assert!(usage_rollup::close(&mut connection).expect("asked").is_none(), "nothing is left");
