@@ -1,18 +1,22 @@
 //! The list of charges, newest first: a page of it behind or before a place, of one user, filtered. Pages are found by
 //! index; a filter that matches next to nothing looks at a bounded number of rows and says where it stopped.
+//!
+//! The rollups enter a charge into the lists, which have the order, some time after it was resolved. Those that are not
+//! there yet, and those still under way, are few, and looked for among themselves.
 
 use super::charges::Charge;
-use super::{Connection, ask};
+use super::{Connection, ask, usage_rollup};
 use crate::domain::charge::ChargeStatus;
 use crate::error::Error;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
+use std::collections::BTreeMap;
 
 /// Rows looked at for a page, at most; those of a day without a match are not looked at.
 const LOOKED_AT_MAX: i64 = 10_000;
 
 /// A place in the list: the charge that begins there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// When it was held.
     pub created_at_ms: i64,
@@ -70,6 +74,11 @@ impl Way {
         matches!(self, Self::Before(_))
     }
 
+    /// Whether `place` comes before the end of this way, or is it.
+    fn reaches(self, place: Place, end: Place) -> bool {
+        if self.rises() { place <= end } else { place >= end }
+    }
+
     const fn direction(self) -> &'static str {
         if self.rises() { "ASC" } else { "DESC" }
     }
@@ -93,7 +102,8 @@ impl Way {
 }
 
 impl ChargeQuery {
-    /// A page of at most `limit`. `pieces` are the spans of time with a match, oldest first, if somebody knows them.
+    /// A page of at most `limit`. `pieces` are the spans of time, oldest first, with a match that has ended, if somebody
+    /// knows them.
     ///
     /// # Errors
     /// The engine's.
@@ -131,6 +141,61 @@ impl ChargeQuery {
         wanted: usize,
         pieces: &[(i64, i64)],
     ) -> Result<(Vec<Charge>, Option<Place>), Error> {
+        // In this order: a charge that is entered meanwhile is found twice, not never.
+        let unlisted = self.unlisted(connection, way, wanted)?;
+        let (listed, stopped) = self.listed(connection, way, wanted, pieces)?;
+        let is_reached = |charge: &Charge| stopped.is_none_or(|end| way.reaches(charge.into(), end));
+        let found: BTreeMap<Place, Charge> = unlisted
+            .into_iter()
+            .filter(is_reached)
+            .chain(listed)
+            .map(|charge| (Place::from(&charge), charge))
+            .collect();
+        let rows = match way.rises() {
+            true => found.into_values().take(wanted).collect(),
+            false => found.into_values().rev().take(wanted).collect(),
+        };
+        Ok((rows, stopped))
+    }
+
+    /// Those that are not listed yet.
+    fn unlisted(&self, connection: &mut Connection, way: Way, wanted: usize) -> Result<Vec<Charge>, Error> {
+        let Some((from_ms, until_ms)) = way.cut((self.from_ms, self.until_ms)) else { return Ok(Vec::new()) };
+        let rolled_ms = usage_rollup::progress(connection)?.rolled_ms;
+        let (place, direction) = (way.place(), way.direction());
+        let sign = if way.rises() { ">" } else { "<" };
+        let query = format!(
+            "SELECT * FROM (SELECT * FROM charges WHERE resolved_at_ms >= $1 \
+             UNION ALL SELECT * FROM charges WHERE state = 'held') c WHERE c.user_id = $2 \
+             AND ($3 = 0 OR c.key_id = $3) AND c.created_at_ms >= $4 AND c.created_at_ms < $5 \
+             AND (c.created_at_ms, c.id) {sign} ($6, $7) AND ($8 = '' OR c.model = $8) \
+             AND ($9 = '' OR coalesce(c.outcome, 'open') = $9) \
+             ORDER BY c.created_at_ms {direction}, c.id {direction} LIMIT $10"
+        );
+        Ok(ask!(connection, load, query,
+            BigInt => rolled_ms,
+            BigInt => self.user_id,
+            BigInt => self.key_id.unwrap_or(0),
+            BigInt => from_ms,
+            BigInt => until_ms,
+            BigInt => place.created_at_ms,
+            BigInt => place.id,
+            Text => self.model.as_deref().unwrap_or_default(),
+            Text => self.status.map_or("", ChargeStatus::word),
+            BigInt => i64::try_from(wanted).unwrap_or(i64::MAX))?)
+    }
+
+    /// Those that are, and where it gave up looking for more.
+    fn listed(
+        &self,
+        connection: &mut Connection,
+        way: Way,
+        wanted: usize,
+        pieces: &[(i64, i64)],
+    ) -> Result<(Vec<Charge>, Option<Place>), Error> {
+        if self.status == Some(ChargeStatus::Open) {
+            return Ok((Vec::new(), None));
+        }
         let mut pieces: Vec<_> = pieces.iter().filter_map(|piece| way.cut(*piece)).collect();
         if !way.rises() {
             pieces.reverse();
@@ -150,7 +215,10 @@ impl ChargeQuery {
             let Some(looked_at) = self.looked_at(connection, way, piece, left)? else { continue };
             left -= looked_at.looked_at;
             if left <= 0 {
-                return Ok((rows, Some(Place { created_at_ms: looked_at.created_at_ms, id: looked_at.id })));
+                return Ok((
+                    rows,
+                    Some(Place { created_at_ms: looked_at.created_at_ms, id: looked_at.charge_id }),
+                ));
             }
         }
         Ok((rows, None))
@@ -162,16 +230,16 @@ impl ChargeQuery {
     }
 
     /// SQL for the next rows of a piece as the index gives them, which `$1` to `$6` say where to look for.
-    fn candidates(&self, way: Way, columns: &str) -> String {
-        // The plus keeps an engine from taking the wider index.
-        let owner = match self.key_id {
-            Some(_) => "+c.user_id = $1 AND c.key_id = $2",
-            None => "c.user_id = $1 AND $2 = 0",
+    fn candidates(&self, way: Way) -> String {
+        let (list, whose) = match self.key_id {
+            Some(_) => ("charges_of_keys", "l.user_id = $1 AND l.key_id = $2"),
+            None => ("charges_of_users", "l.user_id = $1 AND $2 = 0"),
         };
         let (sign, direction) = (if way.rises() { ">" } else { "<" }, way.direction());
         format!(
-            "SELECT {columns} FROM charges c WHERE {owner} AND c.created_at_ms >= $3 AND c.created_at_ms < $4 \
-             AND (c.created_at_ms, c.id) {sign} ($5, $6) ORDER BY c.created_at_ms {direction}, c.id {direction}"
+            "SELECT l.created_at_ms, l.charge_id FROM {list} l WHERE {whose} AND l.created_at_ms >= $3 \
+             AND l.created_at_ms < $4 AND (l.created_at_ms, l.charge_id) {sign} ($5, $6) \
+             ORDER BY l.created_at_ms {direction}, l.charge_id {direction}"
         )
     }
 
@@ -186,10 +254,10 @@ impl ChargeQuery {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
         let (place, direction) = (way.place(), way.direction());
         let query = format!(
-            "SELECT * FROM ({} LIMIT $7) c WHERE ($8 = '' OR c.model = $8) \
-             AND ($9 = '' OR coalesce(c.outcome, 'open') = $9) \
-             ORDER BY c.created_at_ms {direction}, c.id {direction} LIMIT $10",
-            self.candidates(way, "*")
+            "SELECT c.* FROM ({} LIMIT $7) l JOIN charges c ON c.id = l.charge_id \
+             WHERE ($8 = '' OR c.model = $8) AND ($9 = '' OR c.outcome = $9) \
+             ORDER BY l.created_at_ms {direction}, l.charge_id {direction} LIMIT $10",
+            self.candidates(way)
         );
         Ok(ask!(connection, load, query,
             BigInt => self.user_id,
@@ -214,9 +282,9 @@ impl ChargeQuery {
     ) -> Result<Option<LookedAt>, Error> {
         let (place, back) = (way.place(), if way.rises() { "DESC" } else { "ASC" });
         let query = format!(
-            "SELECT c.created_at_ms AS created_at_ms, c.id AS id, count(*) OVER () AS looked_at FROM ({} LIMIT $7) c \
-             ORDER BY c.created_at_ms {back}, c.id {back} LIMIT 1",
-            self.candidates(way, "c.created_at_ms, c.id")
+            "SELECT l.created_at_ms AS created_at_ms, l.charge_id AS charge_id, count(*) OVER () AS looked_at \
+             FROM ({} LIMIT $7) l ORDER BY l.created_at_ms {back}, l.charge_id {back} LIMIT 1",
+            self.candidates(way)
         );
         Ok(ask!(connection, get_result, query,
             BigInt => self.user_id,
@@ -235,35 +303,7 @@ struct LookedAt {
     #[diesel(sql_type = BigInt)]
     created_at_ms: i64,
     #[diesel(sql_type = BigInt)]
-    id: i64,
+    charge_id: i64,
     #[diesel(sql_type = BigInt)]
     looked_at: i64,
-}
-
-/// The hours or days, by their beginnings, in which calls began that are still under way.
-///
-/// # Errors
-/// The engine's.
-pub fn open_starts(
-    connection: &mut Connection,
-    query: &ChargeQuery,
-    grain_ms: i64,
-) -> Result<Vec<i64>, Error> {
-    #[derive(QueryableByName)]
-    struct Start {
-        #[diesel(sql_type = BigInt)]
-        start_ms: i64,
-    }
-    let text = format!(
-        "SELECT DISTINCT created_at_ms - created_at_ms % {grain_ms} AS start_ms FROM charges WHERE state = 'held' \
-         AND +user_id = $1 AND ($2 = 0 OR key_id = $2) AND created_at_ms >= $3 AND created_at_ms < $4 \
-         AND ($5 = '' OR model = $5)"
-    );
-    let starts: Vec<Start> = ask!(connection, load, text,
-        BigInt => query.user_id,
-        BigInt => query.key_id.unwrap_or(0),
-        BigInt => query.from_ms,
-        BigInt => query.until_ms,
-        Text => query.model.as_deref().unwrap_or_default())?;
-    Ok(starts.into_iter().map(|start| start.start_ms).collect())
 }

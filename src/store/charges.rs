@@ -1,6 +1,7 @@
 //! Charges: the usage log. The ledger alone writes these rows; everybody else reads.
 
 use super::Connection;
+use super::charge_list::{ChargeQuery, Way};
 use super::prices::PriceVersion;
 use super::schema::{api_keys, charges, prices};
 use crate::error::Error;
@@ -128,15 +129,17 @@ pub fn newest_of_key(
     connection: &mut Connection,
     user_id: i64,
     key_id: i64,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<Charge>, Error> {
-    Ok(charges::table
-        .filter(charges::user_id.eq(user_id))
-        .filter(charges::key_id.eq(key_id))
-        .order((charges::created_at_ms.desc(), charges::id.desc()))
-        .limit(limit)
-        .select(Charge::as_select())
-        .load(connection)?)
+    let of_key = ChargeQuery {
+        user_id,
+        key_id: Some(key_id),
+        model: None,
+        status: None,
+        from_ms: 0,
+        until_ms: i64::MAX,
+    };
+    Ok(of_key.page(connection, Way::Start, limit, None)?.rows)
 }
 
 /// The servers that have open holds.

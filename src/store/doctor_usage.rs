@@ -44,7 +44,7 @@ struct Differing {
 /// The engine's.
 pub(super) fn examine(connection: &mut Connection) -> Result<Vec<Breach>, Error> {
     let progress = usage_rollup::progress(connection)?;
-    let mut breaches = Vec::new();
+    let mut breaches = unlisted(connection, progress.rolled_ms)?;
     for (grain, from_ms) in [(Grain::Hour, progress.hourly_from_ms), (Grain::Day, 0)] {
         let users = format!(
             "SELECT id FROM users UNION SELECT user_id AS id FROM {} WHERE user_id > 0 ORDER BY id",
@@ -64,6 +64,32 @@ pub(super) fn examine(connection: &mut Connection) -> Result<Vec<Breach>, Error>
     Ok(breaches)
 }
 
+/// Charges that a list does not have and should, or has otherwise than they are.
+fn unlisted(connection: &mut Connection, rolled_ms: i64) -> Result<Vec<Breach>, Error> {
+    let mut breaches = Vec::new();
+    for (list, own) in
+        [("charges_of_users", "l.price_id = c.price_id"), ("charges_of_keys", "l.key_id = c.key_id")]
+    {
+        let same = format!(
+            "c.user_id = l.user_id AND c.created_at_ms = l.created_at_ms AND c.id = l.charge_id AND {own}"
+        );
+        let query = format!(
+            "SELECT CAST(-l.charge_id AS BIGINT) AS id FROM {list} l \
+             WHERE NOT EXISTS (SELECT 1 FROM charges c WHERE {same} AND c.resolved_at_ms IS NOT NULL) \
+             UNION ALL SELECT c.id AS id FROM charges c WHERE c.resolved_at_ms < $1 \
+             AND NOT EXISTS (SELECT 1 FROM {list} l WHERE {same}) LIMIT {ROWS_MAX}"
+        );
+        let ids: Vec<Id> = ask!(connection, load, query, BigInt => rolled_ms)?;
+        breaches.extend(ids.iter().map(|Id { id }| Breach {
+            subject: format!("{list}: charge {}", id.abs()),
+            rule: "listed as it is",
+            stored: Figure::Count(i64::from(*id < 0)),
+            proven: Figure::Count(i64::from(*id > 0)),
+        }));
+    }
+    Ok(breaches)
+}
+
 const KEY: &str = "user_id, key_id, start_ms, model, outcome";
 
 /// A user's rows: of keys against charges, of all keys against those of keys. User by user, so that a large store is not
@@ -77,11 +103,10 @@ fn of_user(grain: Grain) -> String {
             columns(),
             zeros()
         ),
-        // The zero keeps the engine to the index by user.
         format!(
             "SELECT c.user_id, c.key_id, c.created_at_ms - c.created_at_ms % {grain_ms}, c.model, c.outcome, {}, {charged} \
-             FROM charges c WHERE c.user_id = $1 AND c.resolved_at_ms + 0 < $3 AND c.created_at_ms >= $2 \
-             GROUP BY 1, 2, 3, 4, 5",
+             FROM charges_of_users l JOIN charges c ON c.id = l.charge_id \
+             WHERE l.user_id = $1 AND l.created_at_ms >= $2 AND c.resolved_at_ms < $3 GROUP BY 1, 2, 3, 4, 5",
             zeros()
         ),
         format!(

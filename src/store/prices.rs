@@ -1,10 +1,10 @@
 //! The prices of models: versions, never edited. A charge refers to the one it was held at.
 
-use super::Connection;
 use super::audit::{self, Actor};
 use super::charges::state;
 use super::models::lock;
-use super::schema::{charges, prices};
+use super::schema::{charges, charges_of_users, prices};
+use super::{Connection, usage_rollup};
 use crate::domain::price::Price;
 use crate::domain::usage::Usage;
 use crate::error::Error;
@@ -189,23 +189,37 @@ pub fn paid_since(
         .order(prices::version.desc())
         .select(prices::id)
         .load(connection)?;
-    let (mut paid, mut left): (Vec<Paid>, usize) = (Vec::new(), limit);
-    for id in ids {
-        // One more than fits tells whether there are more.
-        let rows: Vec<(String, Paid)> = charges::table
-            .filter(charges::price_id.eq(id))
-            .order(charges::id.desc())
-            .limit(i64::try_from(left + 1).unwrap_or(i64::MAX))
-            .select((charges::state, Paid::as_select()))
-            .load(connection)?;
-        let newer: Vec<_> = rows.into_iter().take_while(|(_, paid)| paid.created_at_ms >= since_ms).collect();
+    let rolled_ms = usage_rollup::progress(connection)?.rolled_ms;
+    // One more than fits tells whether there are more.
+    let room = |left: usize| i64::try_from(left + 1).unwrap_or(i64::MAX);
+    let mut newer = charges::table
+        .filter(charges::resolved_at_ms.ge(rolled_ms))
+        .filter(charges::created_at_ms.ge(since_ms))
+        .filter(charges::price_id.eq_any(&ids))
+        .order(charges::id.desc())
+        .limit(room(limit))
+        .select((charges::state, Paid::as_select()))
+        .load(connection)?;
+    let (mut paid, mut left, mut ids) = (Vec::new(), limit, ids.into_iter());
+    loop {
         let is_more = newer.len() > left;
         left -= newer.len().min(left);
-        let settled = newer.into_iter().filter(|(state, _)| state == state::SETTLED);
-        paid.extend(settled.map(|(_, paid)| paid));
+        paid.extend(
+            newer
+                .into_iter()
+                .filter_map(|(state, paid): (String, Paid)| (state == state::SETTLED).then_some(paid)),
+        );
         if is_more {
             return Ok((paid, true));
         }
+        let Some(id) = ids.next() else { return Ok((paid, false)) };
+        let rows: Vec<(String, Paid)> = charges_of_users::table
+            .inner_join(charges::table)
+            .filter(charges_of_users::price_id.eq(id))
+            .order(charges_of_users::charge_id.desc())
+            .limit(room(left))
+            .select((charges::state, Paid::as_select()))
+            .load(connection)?;
+        newer = rows.into_iter().take_while(|(_, paid)| paid.created_at_ms >= since_ms).collect();
     }
-    Ok((paid, false))
 }

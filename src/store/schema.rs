@@ -229,6 +229,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    charges_of_users (user_id, created_at_ms, charge_id) {
+        user_id -> BigInt,
+        created_at_ms -> BigInt,
+        charge_id -> BigInt,
+        price_id -> BigInt,
+    }
+}
+
+diesel::table! {
     responses (user_id, response_id) {
         user_id -> BigInt,
         response_id -> Text,
@@ -315,6 +324,7 @@ diesel::joinable!(prices -> models (model_id));
 diesel::joinable!(model_routes -> models (model_id));
 diesel::joinable!(model_routes -> upstreams (upstream_id));
 diesel::joinable!(grants -> users (user_id));
+diesel::joinable!(charges_of_users -> charges (charge_id));
 diesel::joinable!(group_users -> users (user_id));
 diesel::joinable!(group_users -> groups (group_id));
 diesel::allow_tables_to_appear_in_same_query!(
@@ -333,6 +343,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     upstreams,
     model_routes,
     charges,
+    charges_of_users,
     grants,
     audit_events,
     instances,

@@ -262,26 +262,26 @@ impl<'a> Usage<'a> {
 
     /// Rows of the rollups of a user and a key, summed by time and one column.
     fn rolled(&mut self, by: &str, ids: &[i64; 2]) -> Result<Vec<Row>, Error> {
-        let Span { from_ms, until_ms, grain } = self.span;
         let shown = |column: &str| {
             if by == column { column.to_owned() } else { format!("CAST(0 AS BIGINT) AS {column}") }
         };
         let model = if by == "model" { "model" } else { "'' AS model" };
-        // Asked by a SELECT, whose they are is no number that PostgreSQL could guess from how many rows it finds: it
-        // knows nothing of users and keys together, and would read the table instead of the few rows there are.
+        // The hours or days one by one, since their rows lie together. Asked by a SELECT, whose they are is no number
+        // from which PostgreSQL could guess how many rows it finds: it knows nothing of users and keys together, and
+        // would read the table instead of the few there are.
+        let starts: Vec<String> = self.span.starts().map(|start_ms| start_ms.to_string()).collect();
         let query = format!(
             "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE user_id = (SELECT $1) AND key_id = (SELECT $2) \
-             AND start_ms >= $3 AND start_ms < $4 \
-             AND ($5 = '' OR model = $5) AND ($6 = '' OR outcome = $6) GROUP BY start_ms, {by}",
+             AND start_ms IN ({}) \
+             AND ($3 = '' OR model = $3) AND ($4 = '' OR outcome = $4) GROUP BY start_ms, {by}",
             shown("user_id"),
             shown("key_id"),
-            grain.table()
+            self.span.grain.table(),
+            starts.join(", ")
         );
         Ok(ask!(self.connection, load, query,
             BigInt => ids[0],
             BigInt => ids[1],
-            BigInt => from_ms,
-            BigInt => until_ms,
             Text => self.scope.model.as_deref().unwrap_or_default(),
             Text => self.scope.outcome.unwrap_or_default())?)
     }

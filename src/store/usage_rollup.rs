@@ -1,5 +1,6 @@
 //! Keeps `usage_hourly` and `usage_daily` behind the charges: what was resolved before a watermark is in them, exactly
-//! once; what was resolved since is not. Nothing here decides when; `crate::rollup` does.
+//! once; what was resolved since is not. In `charges_of_users` and `charges_of_keys` is all that was resolved before it, and
+//! perhaps more. Nothing here decides when; `crate::rollup` does.
 //!
 //! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
 //! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
@@ -161,6 +162,7 @@ pub fn roll(
     }
     // What is closed changes no more, so that it can be read before the database is kept from others.
     gather(connection, (from_ms, until_ms))?;
+    enter(connection)?;
     let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
     let began = Instant::now();
     let rolled = connection.write(|connection| {
@@ -223,16 +225,57 @@ pub(super) const SUMS: [(&str, &str); 8] = [
     ("first_bytes", "count(c.first_byte_ms)"),
 ];
 
+/// The lists, and their columns in order.
+const LISTS: [(&str, &str); 2] = [
+    ("charges_of_users", "user_id, created_at_ms, charge_id, price_id"),
+    ("charges_of_keys", "user_id, key_id, created_at_ms, charge_id"),
+];
+
+/// Rows of a list that are entered in one transaction of SQLite's, which keeps others waiting: a few milliseconds.
+const ENTERED_TOGETHER: usize = 2_000;
+
 /// Sums up the charges resolved in a span by key and hour, once, into a table of this connection's own: all that is added
-/// is made of its rows, which are few.
+/// is made of its rows, which are few. Puts the charges in the orders of the lists, too.
 fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Result<(), Error> {
     let sums = SUMS.map(|(column, sum)| format!("{sum} AS {column}")).join(", ");
+    let charges =
+        format!("FROM charges c WHERE c.resolved_at_ms >= {from_ms} AND c.resolved_at_ms < {until_ms}");
     connection.batch_execute(&format!(
         "DROP TABLE IF EXISTS gathered; CREATE TEMPORARY TABLE gathered AS \
          SELECT c.user_id AS user_id, c.key_id AS key_id, c.created_at_ms - c.created_at_ms % {HOUR_MS} AS start_ms, \
-         c.model AS model, c.outcome AS outcome, {sums} FROM charges c \
-         WHERE c.resolved_at_ms >= {from_ms} AND c.resolved_at_ms < {until_ms} GROUP BY 1, 2, 3, 4, 5"
+         c.model AS model, c.outcome AS outcome, {sums} {charges} GROUP BY 1, 2, 3, 4, 5"
     ))?;
+    for (list, columns) in LISTS {
+        connection.batch_execute(&format!(
+            "DROP TABLE IF EXISTS gathered_{list}; CREATE TEMPORARY TABLE gathered_{list} AS SELECT {columns} FROM \
+             (SELECT c.user_id, c.key_id, c.created_at_ms, c.id AS charge_id, c.price_id {charges}) c ORDER BY {columns}"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Enters the gathered charges into the lists, those that belong together at once. What is there already, since an earlier
+/// try came to nothing, stays.
+fn enter(connection: &mut Connection) -> Result<(), Error> {
+    for (list, columns) in LISTS {
+        let rows = |which: &str| {
+            format!(
+                "INSERT INTO {list} ({columns}) SELECT {columns} FROM gathered_{list} WHERE {which} ON CONFLICT DO NOTHING"
+            )
+        };
+        if let Connection::Postgres(_) = connection {
+            connection.batch_execute(&rows("TRUE"))?;
+            continue;
+        }
+        let gathered: Number =
+            ask!(connection, get_result, format!("SELECT count(*) AS number FROM gathered_{list}"))?;
+        for from in (0..gathered.number).step_by(ENTERED_TOGETHER) {
+            let began = Instant::now();
+            let until = from + ENTERED_TOGETHER as i64;
+            connection.batch_execute(&rows(&format!("rowid > {from} AND rowid <= {until}")))?;
+            std::thread::sleep(began.elapsed());
+        }
+    }
     Ok(())
 }
 

@@ -15,9 +15,10 @@ use keyhouse::ledger::ChargeIds;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::past::{self, PastCall};
 use keyhouse::store::upstream_hours::{self, UpstreamHour};
-use keyhouse::store::{grants, keys, models, upstreams, users};
+use keyhouse::store::{grants, keys, models, upstreams, usage_rollup, users};
 use reqwest::StatusCode;
 use serde_json::json;
+use std::time::Duration;
 
 /// A house in which Ada has two keys and a past.
 struct Site {
@@ -82,7 +83,20 @@ impl Site {
         self.house.with(|c| past::store(c, &calls));
         calls.iter().map(|call| call.id).collect()
     }
+
+    /// Sums up about so many of the charges that are not yet, and enters them into the lists.
+    fn sum_up(&self, charges: i64) {
+        let mut connection = self.house.store.url().connect().expect("connected");
+        let Some(closing) = usage_rollup::close(&mut connection).expect("closed") else { return };
+        while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        usage_rollup::roll(&mut connection, closing, charges).expect("summed up");
+    }
 }
+
+/// To be summed up between two looks: nothing, some, the rest.
+const PORTIONS: [i64; 3] = [0, 3, 10_000];
 
 /// The ids of the rows in their order.
 fn listed(html: &str) -> Vec<i64> {
@@ -177,10 +191,16 @@ fn charts_list_and_export_show_the_same_calls_under_every_filter() {
             (format!("{long}&model=nothing"), vec![], 0, 0),
             (format!("{long}&status=open"), vec![], 0, 0),
         ];
-        for (query, which, credits, failed) in cases {
+        for (portion, (query, which, credits, failed)) in
+            PORTIONS.iter().flat_map(|portion| cases.iter().map(move |case| (portion, case)))
+        {
+            // Before the first of each round.
+            if query == "range=24h" && *portion > 0 {
+                site.sum_up(*portion);
+            }
             let page = ok(site.ada.get(&format!("/usage?{query}")));
             let expected: Vec<i64> = which.iter().map(|index| ids[*index]).collect();
-            assert_eq!(listed(&page), expected, "{engine:?} {query}");
+            assert_eq!(listed(&page), expected, "{engine:?} {query} {portion}");
             let export = ok(site.ada.get(&format!("/usage/export.csv?{query}")));
             let exported: Vec<i64> = export
                 .lines()
@@ -192,7 +212,7 @@ fn charts_list_and_export_show_the_same_calls_under_every_filter() {
                 let columns = page.split("id=\"credits-table\"").nth(1).expect("it").split("</thead>").next();
                 let total = columns.expect("heads").matches("<th scope=\"col\" class").count();
                 assert_eq!(column(&page, "credits-table", total), credits * micros, "{engine:?} {query}");
-                assert_eq!(column(&page, "counts-table", 2), failed, "{engine:?} {query}");
+                assert_eq!(column(&page, "counts-table", 2), *failed, "{engine:?} {query}");
                 let count = i64::try_from(which.len()).expect("few");
                 assert_eq!(column(&page, "counts-table", 1), count - failed, "{engine:?} {query}");
             }
@@ -213,23 +233,28 @@ fn pages_follow_each_other_without_a_gap_and_back_again() {
             }
         });
         let ids: Vec<i64> = site.store(calls.collect()).into_iter().rev().collect();
-        let mut seen = Vec::new();
-        let mut url = Some("/usage?range=7d".to_owned());
-        let mut last = String::new();
-        while let Some(current) = url {
-            let page = ok(site.ada.get(&current));
-            seen.extend(listed(&page));
-            url = link(&page, "next-page");
-            last = page;
+        for (round, portion) in [0, 40, 40, 10_000].into_iter().enumerate() {
+            if round > 0 {
+                site.sum_up(portion);
+            }
+            let mut seen = Vec::new();
+            let mut url = Some("/usage?range=7d".to_owned());
+            let mut last = String::new();
+            while let Some(current) = url {
+                let page = ok(site.ada.get(&current));
+                seen.extend(listed(&page));
+                url = link(&page, "next-page");
+                last = page;
+            }
+            assert_eq!(seen, ids, "{engine:?} {round}");
+            let mut back = listed(&last);
+            while let Some(current) = link(&last, "previous-page") {
+                last = ok(site.ada.htmx_get(&current));
+                back.splice(0..0, listed(&last));
+            }
+            assert_eq!(back, ids, "{engine:?} {round}");
+            assert_eq!(listed(&ok(site.ada.get("/usage?range=7d&status=cut"))).len(), 10);
         }
-        assert_eq!(seen, ids, "{engine:?}");
-        let mut back = listed(&last);
-        while let Some(current) = link(&last, "previous-page") {
-            last = ok(site.ada.htmx_get(&current));
-            back.splice(0..0, listed(&last));
-        }
-        assert_eq!(back, ids, "{engine:?}");
-        assert_eq!(listed(&ok(site.ada.get("/usage?range=7d&status=cut"))).len(), 10);
         // Newer than the newest: the first page instead.
         let beyond = format!("/usage?range=7d&before=9000000000000-{}", i64::MAX);
         assert_eq!(listed(&ok(site.ada.get(&beyond))), ids[..50]);
@@ -390,6 +415,8 @@ fn a_deleted_key_keeps_its_history() {
         let page = ok(site.ada.get(&format!("/usage?by=key&key={}", site.keys[0])));
         assert_eq!(listed(&page), ids);
         assert!(page.contains("key 0 (deleted)"));
+        site.sum_up(1_000);
+        assert_eq!(ok(site.ada.get(&format!("/usage?by=key&key={}", site.keys[0]))), page);
     }
 }
 
@@ -405,6 +432,8 @@ fn an_export_of_any_length_is_whole_and_has_no_formulas() {
             ..first.clone()
         });
         let ids: Vec<i64> = site.store(calls.collect()).into_iter().rev().collect();
+        // The older ones are in the lists, the others not.
+        site.sum_up(1_500);
         let answer = site.ada.get("/usage/export.csv?range=7d");
         assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
         assert!(answer.header("content-disposition").starts_with("attachment; filename=\"keyhouse-usage-"));

@@ -301,6 +301,8 @@ fn old_hours_are_dropped_and_days_stay() {
         };
         past("charges", "created_at_ms", 10 * DAY_MS);
         past("charges", "resolved_at_ms", 10 * DAY_MS);
+        past("charges_of_users", "created_at_ms", 10 * DAY_MS);
+        past("charges_of_keys", "created_at_ms", 10 * DAY_MS);
         past("usage_hourly", "start_ms", 10 * DAY_MS);
         past("usage_daily", "start_ms", 10 * DAY_MS);
         past("usage_progress", "hourly_from_ms", 10 * DAY_MS);
@@ -353,6 +355,15 @@ fn the_doctor_finds_every_sum_that_is_wrong() {
                 }
             }
         }
+        for (list, column) in [("charges_of_users", "price_id"), ("charges_of_keys", "key_id")] {
+            tamper(&bench.database, &format!("UPDATE {list} SET {column} = {column} + 5"));
+            let lines: Vec<String> = breaches().iter().map(ToString::to_string).collect();
+            assert_eq!(lines.len(), 2, "there is one too many, and one is missing: {lines:?}");
+            assert!(lines.iter().all(|line| line.starts_with(&format!("{list}: charge "))), "{lines:?}");
+            assert!(lines[1].ends_with(": listed as it is: stored 0, proven 1"), "{lines:?}");
+            tamper(&bench.database, &format!("UPDATE {list} SET {column} = {column} - 5"));
+        }
+        bench.is_healthy();
         tamper(&bench.database, "UPDATE usage_daily SET settled_micros = 11 WHERE user_id = 0");
         let line = breaches()[0].to_string();
         assert!(line.starts_with("usage_daily of everybody, "), "{line}");

@@ -14,7 +14,7 @@ pub const RESOLVED_WITHIN: Duration = Duration::from_secs(60);
 /// All charges of these keys, by id, which is the request's.
 pub fn charges_of(site: &Site, keys: &[SeededKey]) -> HashMap<i64, Charge> {
     let of_key = |key: &SeededKey| {
-        let read = site.seed.store.with(|c| charges::newest_of_key(c, key.user_id, key.id, i64::MAX));
+        let read = site.seed.store.with(|c| charges::newest_of_key(c, key.user_id, key.id, usize::MAX - 1));
         read.expect("the charges are read")
     };
     keys.iter().flat_map(of_key).map(|charge| (charge.id, charge)).collect()

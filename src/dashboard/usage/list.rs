@@ -8,7 +8,7 @@ use crate::domain::charge::ChargeStatus;
 use crate::domain::credits::Credits;
 use crate::error::Error;
 use crate::store::Connection;
-use crate::store::charge_list::{self, ChargePage, Way};
+use crate::store::charge_list::{ChargePage, Way};
 use crate::store::charges::Charge;
 use crate::store::usage::Span;
 use askama::Template;
@@ -44,13 +44,10 @@ impl List {
         user_id: i64,
         state: &UsageState,
         span: Span,
-        mut starts: BTreeSet<i64>,
+        starts: BTreeSet<i64>,
         now_ms: i64,
     ) -> Result<Self, Error> {
         let query = state.query(user_id, span);
-        if state.status.is_none_or(|status| status == ChargeStatus::Open) {
-            starts.extend(charge_list::open_starts(connection, &query, span.grain.ms())?);
-        }
         let pieces: Vec<_> =
             starts.into_iter().map(|start_ms| (start_ms, start_ms + span.grain.ms())).collect();
         let mut found = query.page(connection, state.way, PAGE_ROWS, Some(&pieces))?;
