@@ -22,11 +22,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_IDLE_PER_HOST_MAX: usize = 256;
+/// Room to read an answer's next bytes into, for every answer under way; a chunk of a stream has a few hundred.
+const READ_BYTES: usize = 4 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may be silent.
@@ -76,8 +79,70 @@ pub enum UpstreamError {
     TooLarge,
 }
 
-/// An answer's bytes as they come.
-pub type AnswerBody = LocalBoxStream<'static, Result<Bytes, UpstreamError>>;
+/// An answer's bytes as they come; nothing more after its end or an error.
+pub struct AnswerBody {
+    source: Source,
+    at_end: Option<AtEnd>,
+}
+
+/// Told the error that an answer ended with, if it did.
+type AtEnd = Box<dyn FnOnce(Option<UpstreamError>)>;
+
+enum Source {
+    /// An upstream, which may be silent so long; until when, at this moment.
+    Upstream { body: hyper::body::Incoming, idle: Duration, patience: Pin<Box<Sleep>> },
+    /// This house.
+    Here(LocalBoxStream<'static, Bytes>),
+    /// There is no more.
+    Ended,
+}
+
+impl AnswerBody {
+    fn from(source: Source) -> Self {
+        Self { source, at_end: None }
+    }
+
+    /// Has `tell` told how it ends: by the error that comes in its place, or else when it is dropped, read to its end or
+    /// not.
+    pub fn at_end(&mut self, tell: impl FnOnce(Option<UpstreamError>) + 'static) {
+        self.at_end = Some(Box::new(tell));
+    }
+
+    /// The next bytes.
+    pub async fn next(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+        let piece = match &mut self.source {
+            Source::Upstream { body, idle, patience } => {
+                patience.as_mut().reset(Instant::now() + *idle);
+                tokio::select! {
+                    biased;
+                    piece = next_piece(body) => piece,
+                    () = patience => Some(Err(UpstreamError::TimedOut)),
+                }
+            }
+            Source::Here(pieces) => pieces.next().await.map(Ok),
+            Source::Ended => None,
+        };
+        match &piece {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                self.source = Source::Ended;
+                if let Some(tell) = self.at_end.take() {
+                    tell(Some(*error));
+                }
+            }
+            None => self.source = Source::Ended,
+        }
+        piece
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(tell) = self.at_end.take() {
+            tell(None);
+        }
+    }
+}
 
 /// What an upstream answers.
 pub struct Answer {
@@ -93,7 +158,12 @@ pub struct Answer {
 
 impl Answer {
     /// An answer made here.
-    pub fn new(status: StatusCode, content_type: &'static str, body: AnswerBody) -> Self {
+    pub fn new(
+        status: StatusCode,
+        content_type: &'static str,
+        pieces: LocalBoxStream<'static, Bytes>,
+    ) -> Self {
+        let body = AnswerBody::from(Source::Here(pieces));
         Self { status, content_type: HeaderValue::from_static(content_type), retry_after: None, body }
     }
 
@@ -268,7 +338,8 @@ impl Client {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX);
+            .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX)
+            .http1_read_buf_exact_size(READ_BYTES);
         let pools = |connector: &Connector| Pools {
             plain: builder.build(connector.plain.clone()),
             secure: connector.secure.clone().map(|connector| builder.build(connector)),
@@ -296,20 +367,12 @@ impl Client {
             .map_err(|error| why_unreachable(&error))?;
         let (head, body) = response.into_parts();
         let idle = self.timeouts.idle;
-        let pieces = futures_util::stream::unfold(Some(body), move |body| async move {
-            let mut body = body?;
-            match tokio::time::timeout(idle, next_piece(&mut body)).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
-                Ok(Some(Err(error))) => Some((Err(error), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(UpstreamError::TimedOut), None)),
-            }
-        });
+        let source = Source::Upstream { body, idle, patience: Box::pin(tokio::time::sleep(idle)) };
         Ok(Answer {
             status: head.status,
             content_type: taken(&head.headers, CONTENT_TYPE).unwrap_or(HeaderValue::from_static("")),
             retry_after: taken(&head.headers, RETRY_AFTER),
-            body: pieces.boxed_local(),
+            body: AnswerBody::from(source),
         })
     }
 }

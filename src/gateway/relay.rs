@@ -17,8 +17,6 @@ use crate::metrics::Counter;
 use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
-use bytes::Bytes;
-use futures_util::stream::StreamExt;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rand::{Rng, RngExt};
@@ -253,30 +251,11 @@ impl Relay<'_> {
 /// An answer whose end tells the upstream's breaker how it went. A caller who leaves in the middle tells nothing bad.
 fn watched(mut answer: Answer, mut attempt: Attempt) -> Answer {
     attempt.answered();
-    let mut watch = Watch(Some(attempt));
-    answer.body = answer.body.inspect(move |piece| watch.see(piece)).boxed_local();
+    answer.body.at_end(|error| match error {
+        Some(error) => attempt.failed(Failure::Error(error)),
+        None => attempt.succeeded(),
+    });
     answer
-}
-
-/// Judges an attempt by the pieces of its answer.
-struct Watch(Option<Attempt>);
-
-impl Watch {
-    fn see(&mut self, piece: &Result<Bytes, UpstreamError>) {
-        if let Err(error) = piece
-            && let Some(attempt) = self.0.take()
-        {
-            attempt.failed(Failure::Error(*error));
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(attempt) = self.0.take() {
-            attempt.succeeded();
-        }
-    }
 }
 
 fn bad_secret(upstream_id: i64) -> Failing {

@@ -11,15 +11,14 @@ use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
 use bytes::BytesMut;
-use futures_util::stream::{self, Fuse, Stream, StreamExt};
+use futures_util::stream::{self, Stream};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
 
 /// What it takes to go on; dropped with the caller's connection, and with it the upstream's.
 struct Relaying {
-    /// Fused: after the end it may be asked again.
-    body: Fuse<AnswerBody>,
+    body: AnswerBody,
     events: Events,
     open: OpenCall,
     ids: Ids,
@@ -49,8 +48,9 @@ pub fn relay(
     show_usage: bool,
     memory: Option<Memory>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let (body, events) = (answer.body.fuse(), Events::default());
-    let relaying = Relaying { body, events, open, ids, memory, show_usage, ended: false };
+    let (body, events) = (answer.body, Events::default());
+    // Boxed, or all of it would move with every piece.
+    let relaying = Box::new(Relaying { body, events, open, ids, memory, show_usage, ended: false });
     stream::unfold(relaying, |mut relaying| async move {
         let piece = relaying.next_piece().await?;
         Some((Ok(piece), relaying))
@@ -167,7 +167,7 @@ fn reworded(event: &[u8]) -> Option<String> {
 
 /// What is neither JSON nor events: pieces leave as they come, but for the last, which waits for the commit.
 struct RelayingBytes {
-    body: Fuse<AnswerBody>,
+    body: AnswerBody,
     open: OpenCall,
     /// The piece that is held back.
     held: Bytes,
@@ -176,7 +176,7 @@ struct RelayingBytes {
 
 /// The body for the caller; it breaks off where the upstream's does.
 pub fn relay_bytes(answer: Answer, open: OpenCall) -> impl Stream<Item = Result<Bytes, io::Error>> {
-    let relaying = RelayingBytes { body: answer.body.fuse(), open, held: Bytes::new(), ended: false };
+    let relaying = Box::new(RelayingBytes { body: answer.body, open, held: Bytes::new(), ended: false });
     stream::unfold(relaying, |mut relaying| async move {
         let piece = relaying.next_piece().await?;
         Some((piece, relaying))

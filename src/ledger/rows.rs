@@ -18,8 +18,10 @@ use crate::store::schema::{api_keys, charges, groups, key_credits, models, users
 use crate::store::usage_rollup;
 use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::Integer;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +95,7 @@ const ONE_BY_ONE_MAX: usize = 8;
 /// Loads columns of the rows of some ids, in order of id; locked by `$lock` where the engine has row locks: SQLite's
 /// writer has the file to itself.
 macro_rules! rows {
-    ($connection:expr, $table:ident, $id:ident, $ids:expr, $columns:expr, $row:ty $(, $lock:ident)?) => {
+    ($connection:expr, $table:ident, $ids:expr, $columns:expr, $row:ty $(, $lock:ident)?) => {
         match $connection {
             Connection::Sqlite(connection) if $ids.len() <= ONE_BY_ONE_MAX => {
                 let mut rows = Vec::with_capacity($ids.len());
@@ -105,11 +107,11 @@ macro_rules! rows {
                 rows
             }
             Connection::Sqlite(connection) => {
-                $table::table.filter($table::$id.eq_any($ids)).select($columns).load::<$row>(connection)?
+                $table::table.filter($table::id.eq_any($ids)).select($columns).load::<$row>(connection)?
             }
             Connection::Postgres(connection) => $table::table
-                .filter($table::$id.eq_any($ids))
-                .order($table::$id)
+                .filter($table::id.eq_any($ids))
+                .order($table::id)
                 .select($columns)
                 $(.$lock())?
                 .load::<$row>(connection)?,
@@ -142,12 +144,12 @@ fn read(
     let group_ids = unknown(holds.iter().map(|hold| hold.group_id), &rows.groups);
     if !group_ids.is_empty() {
         let columns = (groups::id, groups::revision);
-        rows.groups.extend(rows!(connection, groups, id, &group_ids, columns, (i64, i64)));
+        rows.groups.extend(rows!(connection, groups, &group_ids, columns, (i64, i64)));
     }
     let model_ids = unknown(holds.iter().map(|hold| hold.model_id), &rows.models);
     if !model_ids.is_empty() {
         let columns = (models::id, models::revision);
-        rows.models.extend(rows!(connection, models, id, &model_ids, columns, (i64, i64)));
+        rows.models.extend(rows!(connection, models, &model_ids, columns, (i64, i64)));
     }
     // Read last: whoever waited for a lock is judged by the moment it was granted. Nothing is resolved at a moment that
     // usage has been summed up to already.
@@ -168,7 +170,6 @@ fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTre
     let loaded = rows!(
         connection,
         charges,
-        id,
         ids,
         (
             charges::id,
@@ -195,7 +196,6 @@ fn read_accounts(
     let loaded = rows!(
         connection,
         users,
-        id,
         ids,
         (users::id, users::revision, users::balance_micros, users::held_micros),
         Columns,
@@ -207,35 +207,66 @@ fn read_accounts(
     Ok(loaded.into_iter().map(row).collect())
 }
 
-/// Their credits, locked; then what they may do, as it is by then. Who deletes a key waits for the lock.
 fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, KeyRow>, Error> {
-    type Credits = (i64, i64, i64);
-    type Settings = (i64, i64, Option<i64>, Option<i64>);
-    let credits = rows!(
-        connection,
-        key_credits,
-        key_id,
-        ids,
-        (key_credits::key_id, key_credits::credits_used_micros, key_credits::credits_held_micros),
-        Credits,
-        for_no_key_update
+    let columns = (
+        key_credits::key_id,
+        api_keys::revision,
+        api_keys::expires_at_ms,
+        api_keys::credit_limit_micros,
+        key_credits::credits_used_micros,
+        key_credits::credits_held_micros,
     );
-    let settings = rows!(
-        connection,
-        api_keys,
-        id,
-        ids,
-        (api_keys::id, api_keys::revision, api_keys::expires_at_ms, api_keys::credit_limit_micros),
-        Settings
-    );
-    let credits: BTreeMap<i64, (i64, i64)> =
-        credits.into_iter().map(|(id, used_micros, held_micros)| (id, (used_micros, held_micros))).collect();
-    let row = |(id, revision, expires_at_ms, credit_limit_micros)| {
-        let (used_micros, held_micros) = *credits.get(&id)?;
-        Some((id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros }))
+    let keys = key_credits::table.inner_join(api_keys::table).select(columns);
+    let mut loaded: Vec<KeyColumns> = Vec::with_capacity(ids.len());
+    match connection {
+        Connection::Sqlite(connection) if ids.len() <= ONE_BY_ONE_MAX => {
+            for id in ids {
+                let row: Option<KeyColumns> =
+                    keys.filter(key_credits::key_id.eq(*id)).first(connection).optional()?;
+                loaded.extend(row);
+            }
+        }
+        Connection::Sqlite(connection) => {
+            loaded = keys.filter(key_credits::key_id.eq_any(ids)).load(connection)?;
+        }
+        Connection::Postgres(connection) => {
+            loaded = LockedKeys(ids.iter().copied().collect()).load(connection)?;
+        }
+    }
+    let row = |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros)| {
+        (id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros })
     };
-    Ok(settings.into_iter().filter_map(row).collect())
+    Ok(loaded.into_iter().map(row).collect())
 }
+
+type KeyColumns = (i64, i64, Option<i64>, Option<i64>, i64, i64);
+
+/// Keys with their credits locked: nobody else moves these, nor deletes the key. Its settings are what they were when this
+/// was asked, which is later than the call came.
+struct LockedKeys(Vec<i64>);
+
+impl QueryFragment<Pg> for LockedKeys {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT c.key_id, k.revision, k.expires_at_ms, k.credit_limit_micros, c.credits_used_micros, \
+             c.credits_held_micros FROM key_credits c JOIN api_keys k ON k.id = c.key_id WHERE c.key_id = ANY(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.0)?;
+        out.push_sql(") ORDER BY c.key_id FOR NO KEY UPDATE OF c");
+        Ok(())
+    }
+}
+
+impl QueryId for LockedKeys {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for LockedKeys {
+    type SqlType = (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>, BigInt, BigInt);
+}
+
+impl RunQueryDsl<PgConnection> for LockedKeys {}
 
 fn write(
     connection: &mut Connection,

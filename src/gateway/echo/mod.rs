@@ -74,13 +74,13 @@ fn paced(events: Events, pace: Duration) -> Answer {
         if step > 0 && !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }
-        Some((Ok(Bytes::from(event)), (events, step + 1)))
+        Some((Bytes::from(event), (events, step + 1)))
     });
     Answer::new(StatusCode::OK, "text/event-stream", paced.boxed_local())
 }
 
 fn whole(status: StatusCode, body: String) -> Answer {
-    Answer::new(status, "application/json", stream::iter([Ok(Bytes::from(body))]).boxed_local())
+    Answer::new(status, "application/json", stream::iter([Bytes::from(body)]).boxed_local())
 }
 
 fn refusal(endpoint: Endpoint, status: StatusCode, why: &str) -> Answer {
