@@ -206,7 +206,8 @@ fn roll(house: &House) {
         while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {
             std::thread::sleep(Duration::from_millis(10));
         }
-        while usage_rollup::roll(&mut connection, closing, 100_000).expect("rolled").0 != Rolled::All {}
+        // In steps shorter than those of the house's own thread, which gives up when somebody else is at it.
+        while usage_rollup::roll(&mut connection, closing, 20_000).expect("rolled").0 != Rolled::All {}
     }
     if let Connection::Postgres(c) = &mut connection {
         c.batch_execute("VACUUM ANALYZE usage_hourly").expect("analysed");

@@ -28,8 +28,6 @@ use tower_service::Service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_IDLE_PER_HOST_MAX: usize = 256;
-/// Room to read an answer's next bytes into, for every answer under way; a chunk of a stream has a few hundred.
-const READ_BYTES: usize = 4 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may be silent.
@@ -338,8 +336,7 @@ impl Client {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX)
-            .http1_read_buf_exact_size(READ_BYTES);
+            .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX);
         let pools = |connector: &Connector| Pools {
             plain: builder.build(connector.plain.clone()),
             secure: connector.secure.clone().map(|connector| builder.build(connector)),

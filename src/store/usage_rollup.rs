@@ -145,7 +145,7 @@ pub enum Rolled {
 }
 
 /// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges. Call it when
-/// [`is_closed`] says so. Also says how long it kept others from writing.
+/// [`is_closed`] says so. Also says how long the last transaction took, which keeps others from writing on SQLite.
 ///
 /// # Errors
 /// The engine's.
@@ -154,44 +154,81 @@ pub fn roll(
     closing: Closing,
     charges_max: i64,
 ) -> Result<(Rolled, Duration), Error> {
+    let mut began = Instant::now();
+    let rolled = match connection {
+        // What is closed changes no more, so that it can be read before the file is kept from others.
+        Connection::Sqlite(_) => match take(connection, closing, charges_max)? {
+            Some(taken) => {
+                began = Instant::now();
+                connection.write(|connection| add_up(connection, taken))?
+            }
+            None => Rolled::All,
+        },
+        // Nobody waits; but of several instances one is enough.
+        Connection::Postgres(_) => connection.write(|connection| {
+            if !lock_progress(connection)? {
+                return Ok(Rolled::Elsewhere);
+            }
+            match take(connection, closing, charges_max)? {
+                Some(taken) => add_up(connection, taken),
+                None => Ok(Rolled::All),
+            }
+        })?,
+    };
+    Ok((rolled, began.elapsed()))
+}
+
+/// The charges that are gathered and listed.
+struct Taken {
+    from_ms: i64,
+    until_ms: i64,
+    /// There are more before the closed moment.
+    is_part: bool,
+}
+
+/// Gathers the next charges, and lists them.
+fn take(connection: &mut Connection, closing: Closing, charges_max: i64) -> Result<Option<Taken>, Error> {
     let from_ms = progress(connection)?.rolled_ms;
     let end_ms = first_behind(connection, from_ms, closing.before_ms, charges_max)?;
     let until_ms = end_ms.map_or(closing.before_ms, |end_ms| end_ms.max(from_ms + 1));
     if until_ms <= from_ms {
-        return Ok((Rolled::All, Duration::ZERO));
+        return Ok(None);
     }
-    // What is closed changes no more, so that it can be read before the database is kept from others.
     gather(connection, (from_ms, until_ms))?;
     enter(connection)?;
-    let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
-    let began = Instant::now();
-    let rolled = connection.write(|connection| {
-        let Some(progress) = locked_progress(connection)? else { return Ok(Rolled::Elsewhere) };
-        if progress.rolled_ms != from_ms {
-            return Ok(Rolled::Elsewhere);
-        }
-        let hourly_from_ms = progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS);
-        add(connection, "usage_hourly", HOUR_MS, hourly_from_ms)?;
-        add(connection, "usage_daily", DAY_MS, 0)?;
-        diesel::update(usage_progress::table.find(1))
-            .set((usage_progress::rolled_ms.eq(until_ms), usage_progress::hourly_from_ms.eq(hourly_from_ms)))
-            .execute(connection)?;
-        Ok(if end_ms.is_some() { Rolled::Some } else { Rolled::All })
-    })?;
-    Ok((rolled, began.elapsed()))
+    Ok(Some(Taken { from_ms, until_ms, is_part: end_ms.is_some() }))
 }
 
-fn locked_progress(connection: &mut Connection) -> Result<Option<Progress>, Error> {
-    match connection {
-        Connection::Sqlite(_) => Ok(Some(progress(connection)?)),
-        Connection::Postgres(connection) => Ok(usage_progress::table
-            .find(1)
-            .select(Progress::as_select())
-            .for_update()
-            .skip_locked()
-            .first(connection)
-            .optional()?),
+/// Adds them to the sums and moves the watermark, unless somebody else has.
+fn add_up(connection: &mut Connection, taken: Taken) -> Result<Rolled, Error> {
+    let progress = progress(connection)?;
+    if progress.rolled_ms != taken.from_ms {
+        return Ok(Rolled::Elsewhere);
     }
+    let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
+    let hourly_from_ms = progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS);
+    add(connection, "usage_hourly", HOUR_MS, hourly_from_ms)?;
+    add(connection, "usage_daily", DAY_MS, 0)?;
+    diesel::update(usage_progress::table.find(1))
+        .set((
+            usage_progress::rolled_ms.eq(taken.until_ms),
+            usage_progress::hourly_from_ms.eq(hourly_from_ms),
+        ))
+        .execute(connection)?;
+    Ok(if taken.is_part { Rolled::Some } else { Rolled::All })
+}
+
+/// Whether no other instance is at it, and none will be until the end of the transaction.
+fn lock_progress(connection: &mut Connection) -> Result<bool, Error> {
+    let Connection::Postgres(connection) = connection else { return Ok(true) };
+    let locked: Option<i64> = usage_progress::table
+        .find(1)
+        .select(usage_progress::id)
+        .for_update()
+        .skip_locked()
+        .first(connection)
+        .optional()?;
+    Ok(locked.is_some())
 }
 
 /// When the charge was resolved that comes behind the `skipped` first ones of a span.

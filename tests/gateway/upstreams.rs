@@ -114,6 +114,17 @@ fn a_busy_upstream_says_when_to_come_back() {
 }
 
 #[test]
+fn long_headers_of_an_answer_do_no_harm() {
+    for engine in engines() {
+        let Act::Json { status, body, .. } = good() else { panic!("JSON") };
+        let headers =
+            vec![("set-cookie", "c".repeat(20_000)), ("content-security-policy", "p".repeat(20_000))];
+        let (house, _upstream) = House::with_upstream(engine, Act::Json { status, headers, body });
+        assert_eq!(house.chat(&ask("m")).status, 200);
+    }
+}
+
+#[test]
 fn a_redirect_is_not_followed() {
     for engine in engines() {
         let trap = Upstream::start(good());
