@@ -44,17 +44,20 @@ fn main() {
 }
 
 fn measure(engine: Engine, charges: i64) {
-    let house = House::start(engine);
+    let mut house = House::start(engine);
     // One has half of everything, the other as much as all others: their ids follow hers.
     let heavy = house.add_user("heavy", false);
     house.add_user("root", true);
     let light = house.add_user("light", false);
+    // Nobody else is to sum up meanwhile.
+    house.stop();
     let began = Instant::now();
     fill(&house, engine, (heavy, light), charges);
     eprintln!("{engine:?}: filled with {charges} charges in {:?}", began.elapsed());
     let began = Instant::now();
     roll(&house);
     eprintln!("{engine:?}: summed up in {:?}", began.elapsed());
+    let house = house.restart();
     for name in ["heavy", "light"] {
         let person = signed_in(&house, name);
         for path in [
@@ -206,8 +209,7 @@ fn roll(house: &House) {
         while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // In steps shorter than those of the house's own thread, which gives up when somebody else is at it.
-        while usage_rollup::roll(&mut connection, closing, 20_000).expect("rolled").0 != Rolled::All {}
+        while usage_rollup::roll(&mut connection, closing, 200_000).expect("rolled").0 != Rolled::All {}
     }
     if let Connection::Postgres(c) = &mut connection {
         c.batch_execute("VACUUM ANALYZE usage_hourly").expect("analysed");

@@ -13,7 +13,7 @@ use diesel::sql_types::{BigInt, Text};
 use std::collections::BTreeMap;
 
 /// Rows looked at for a page, at most; those of a day without a match are not looked at.
-const LOOKED_AT_MAX: i64 = 10_000;
+const LOOKED_AT_MAX: i64 = 2_500;
 
 /// A place in the list: the charge that begins there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

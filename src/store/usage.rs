@@ -229,17 +229,22 @@ impl<'a> Usage<'a> {
         Ok(users)
     }
 
-    /// The user's keys that spent most, at most `count`, the dearest first.
+    /// What the dearest hours or days of the user's keys cost: to tell by [`Usage::top_keys`] which spent most, in this
+    /// scope or in a part of it.
     ///
     /// # Errors
     /// The engine's.
-    pub fn top_keys(&mut self, count: usize) -> Result<Vec<i64>, Error> {
+    pub fn dearest_of_keys(&mut self) -> Result<Vec<Dear>, Error> {
         let user_id = self.scope.user_id.unwrap_or(0);
-        let rows = match self.span.grain {
-            Grain::Hour => self.ranked::<KEYS_OF_HOUR>(user_id)?,
-            Grain::Day => self.ranked::<KEYS_OF_DAY>(user_id)?,
-        };
-        Ok(top(rows.into_iter().chain(self.spent_since(|row| row.key_id)), count))
+        match self.span.grain {
+            Grain::Hour => self.dearest::<KEYS_OF_HOUR>(user_id),
+            Grain::Day => self.dearest::<KEYS_OF_DAY>(user_id),
+        }
+    }
+
+    /// The user's keys that spent most, at most `count`, the dearest first.
+    pub fn top_keys(&self, dearest: &[Dear], count: usize) -> Vec<i64> {
+        self.top(dearest, |row| row.key_id, count)
     }
 
     /// The users that spent most, at most `count`, the dearest first.
@@ -248,16 +253,33 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn top_users(&mut self, count: usize) -> Result<Vec<i64>, Error> {
         // No user's number: the value only takes its place.
-        let rows = match self.span.grain {
-            Grain::Hour => self.ranked::<USERS_OF_HOUR>(0)?,
-            Grain::Day => self.ranked::<USERS_OF_DAY>(0)?,
+        let dearest = match self.span.grain {
+            Grain::Hour => self.dearest::<USERS_OF_HOUR>(0)?,
+            Grain::Day => self.dearest::<USERS_OF_DAY>(0)?,
         };
-        Ok(top(rows.into_iter().chain(self.spent_since(|row| row.user_id)), count))
+        Ok(self.top(&dearest, |row| row.user_id, count))
     }
 
-    /// The same of what was resolved since the watermark.
-    fn spent_since(&self, whom: impl Fn(&Row) -> i64) -> impl Iterator<Item = (i64, i64)> {
-        self.since.iter().map(move |row| (whom(row), row.sums.settled_micros))
+    /// Those who spent most, by the dearest rows in the scope and what was resolved since the watermark; where nothing
+    /// costs anything, those who are there most often.
+    fn top(&self, dearest: &[Dear], whom: impl Fn(&Row) -> i64, count: usize) -> Vec<i64> {
+        let Scope { model, outcome, .. } = &self.scope;
+        let is_in_scope = |dear: &&Dear| {
+            model.as_ref().is_none_or(|model| dear.model == *model)
+                && outcome.is_none_or(|outcome| dear.outcome == outcome)
+        };
+        let summed = dearest.iter().filter(is_in_scope).map(|dear| (dear.id, dear.settled_micros));
+        let since = self.since.iter().map(|row| (whom(row), row.sums.settled_micros));
+        let mut spent = BTreeMap::<i64, (i64, usize)>::new();
+        for (id, settled_micros) in summed.chain(since) {
+            let (micros, times) = spent.entry(id).or_default();
+            *micros += settled_micros;
+            *times += 1;
+        }
+        let mut ids: Vec<i64> = spent.keys().copied().collect();
+        ids.sort_by_key(|id| std::cmp::Reverse(spent[id]));
+        ids.truncate(count);
+        ids
     }
 
     /// Rows of the rollups of a user and a key, summed by time and one column.
@@ -286,15 +308,13 @@ impl<'a> Usage<'a> {
             Text => self.scope.outcome.unwrap_or_default())?)
     }
 
-    /// What the dearest rows of each hour or day cost, and whom. Whoever is among them most is who spent most: exactly
-    /// so while no piece of time has more rows than are looked at.
-    fn ranked<const OF: usize>(&mut self, id: i64) -> Result<Vec<(i64, i64)>, Error> {
-        let model = self.scope.model.as_deref().unwrap_or_default();
-        let outcome = self.scope.outcome.unwrap_or_default();
+    /// The dearest rows of each hour or day, whatever the scope's model and outcome. Whoever is among them most is who
+    /// spent most: exactly so while no piece of time has more rows than are looked at.
+    fn dearest<const OF: usize>(&mut self, id: i64) -> Result<Vec<Dear>, Error> {
         let mut rows = Vec::new();
         for start_ms in self.span.starts() {
-            let dearest = Dearest::<OF> { start_ms, id, model, outcome };
-            let loaded: Vec<(i64, i64)> = match self.connection {
+            let dearest = Dearest::<OF> { start_ms, id };
+            let loaded: Vec<Dear> = match self.connection {
                 Connection::Sqlite(connection) => dearest.load(connection)?,
                 Connection::Postgres(connection) => dearest.load(connection)?,
             };
@@ -302,6 +322,16 @@ impl<'a> Usage<'a> {
         }
         Ok(rows)
     }
+}
+
+/// A row among the dearest of its hour or day.
+#[derive(Debug, Queryable)]
+pub struct Dear {
+    /// Whose: a key's id or a user's.
+    id: i64,
+    settled_micros: i64,
+    model: String,
+    outcome: String,
 }
 
 const KEYS_OF_HOUR: usize = 0;
@@ -318,25 +348,22 @@ const RANKINGS: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// The dearest rows of one hour or day: asked for each, and so a query of its own that stays prepared.
-struct Dearest<'a, const OF: usize> {
+struct Dearest<const OF: usize> {
     start_ms: i64,
     id: i64,
-    model: &'a str,
-    outcome: &'a str,
 }
 
-impl<const OF: usize, DB> QueryFragment<DB> for Dearest<'_, OF>
+impl<const OF: usize, DB> QueryFragment<DB> for Dearest<OF>
 where
-    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + 'static,
+    DB: Backend + HasSqlType<BigInt> + 'static,
     i64: ToSql<BigInt, DB>,
-    str: ToSql<Text, DB>,
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let (whom, table, index, condition) = RANKINGS[OF];
         // Nothing that the index does not have: the rows themselves lie far apart.
         out.push_sql("SELECT ");
         out.push_sql(whom);
-        out.push_sql(", settled_micros FROM (SELECT user_id, key_id, model, outcome, settled_micros FROM ");
+        out.push_sql(", settled_micros, model, outcome FROM ");
         out.push_sql(table);
         // SQLite, which keeps no statistics, would rather read all that the primary key finds and sort it.
         if TypeId::of::<DB>() == TypeId::of::<Sqlite>() {
@@ -349,30 +376,20 @@ where
         out.push_sql(condition);
         out.push_bind_param::<BigInt, _>(&self.id)?;
         out.push_sql(" ORDER BY settled_micros DESC LIMIT ");
-        out.push_bind_param::<BigInt, _>(&RANKED_ROWS)?;
-        for (column, value) in [("model", self.model), ("outcome", self.outcome)] {
-            out.push_sql(if column == "model" { ") dearest WHERE (" } else { " AND (" });
-            out.push_bind_param::<Text, str>(value)?;
-            out.push_sql(" = '' OR ");
-            out.push_sql(column);
-            out.push_sql(" = ");
-            out.push_bind_param::<Text, str>(value)?;
-            out.push_sql(")");
-        }
-        Ok(())
+        out.push_bind_param::<BigInt, _>(&RANKED_ROWS)
     }
 }
 
-impl<const OF: usize> QueryId for Dearest<'_, OF> {
-    type QueryId = Dearest<'static, OF>;
+impl<const OF: usize> QueryId for Dearest<OF> {
+    type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<const OF: usize> Query for Dearest<'_, OF> {
-    type SqlType = (BigInt, BigInt);
+impl<const OF: usize> Query for Dearest<OF> {
+    type SqlType = (BigInt, BigInt, Text, Text);
 }
 
-impl<C, const OF: usize> RunQueryDsl<C> for Dearest<'_, OF> {}
+impl<C, const OF: usize> RunQueryDsl<C> for Dearest<OF> {}
 
 /// What was resolved at the watermark or later, in the span and the scope.
 fn since(connection: &mut Connection, rolled_ms: i64, scope: &Scope, span: Span) -> Result<Vec<Row>, Error> {
@@ -404,18 +421,4 @@ fn add_up<'a, By: Ord>(rows: impl Iterator<Item = &'a Row>, by: impl Fn(&Row) ->
         }
     }
     cells
-}
-
-/// Of whom and what they spent, those who spent most; where nothing costs anything, who is there most often.
-fn top(rows: impl Iterator<Item = (i64, i64)>, count: usize) -> Vec<i64> {
-    let mut spent = BTreeMap::<i64, (i64, usize)>::new();
-    for (id, settled_micros) in rows {
-        let (micros, times) = spent.entry(id).or_default();
-        *micros += settled_micros;
-        *times += 1;
-    }
-    let mut ids: Vec<i64> = spent.keys().copied().collect();
-    ids.sort_by_key(|id| std::cmp::Reverse(spent[id]));
-    ids.truncate(count);
-    ids
 }

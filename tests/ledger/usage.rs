@@ -79,7 +79,8 @@ fn compare(connection: &mut Connection, user_id: i64, keys: &[i64]) -> Result<i6
             }
             let mut usage = Usage::open(connection, Scope::of_user(user_id), span(grain))?;
             let cells = usage.by_key(keys)?;
-            let top: Vec<i64> = usage.top_keys(keys.len())?;
+            let dearest = usage.dearest_of_keys()?;
+            let top: Vec<i64> = usage.top_keys(&dearest, keys.len());
             assert_eq!(total(cells.values().copied()), all);
             let users = Usage::open(connection, Scope::default(), span(grain))?.of_users(&[user_id])?;
             assert_eq!(total(users.into_values()), all);

@@ -114,7 +114,8 @@ impl House {
         }
     }
 
-    fn stop(&mut self) {
+    /// Stops the server: what is stored may be changed without it.
+    pub fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             // The server may have ended by itself.
             let _ = stop.send(());

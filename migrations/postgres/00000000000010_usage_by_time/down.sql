@@ -1,2 +1,10 @@
 ALTER TABLE usage_hourly DROP CONSTRAINT usage_hourly_pkey, ADD PRIMARY KEY (user_id, key_id, start_ms, model, outcome);
 ALTER TABLE usage_daily DROP CONSTRAINT usage_daily_pkey, ADD PRIMARY KEY (user_id, key_id, start_ms, model, outcome);
+DROP INDEX usage_hourly_by_start;
+DROP INDEX usage_hourly_of_users;
+CREATE INDEX usage_hourly_by_start ON usage_hourly (start_ms, user_id, settled_micros);
+CREATE INDEX usage_hourly_of_users ON usage_hourly (start_ms, settled_micros) WHERE key_id = 0 AND user_id > 0;
+DROP INDEX usage_daily_by_start;
+DROP INDEX usage_daily_of_users;
+CREATE INDEX usage_daily_by_start ON usage_daily (start_ms, user_id, settled_micros);
+CREATE INDEX usage_daily_of_users ON usage_daily (start_ms, settled_micros) WHERE key_id = 0 AND user_id > 0;

@@ -114,7 +114,8 @@ impl View {
         let hourly_from_ms = usage_rollup::progress(connection)?.hourly_from_ms;
         let span = state.range.span(now_ms, hourly_from_ms);
         let mut whole = Usage::open(connection, Scope::of_user(user_id), span)?;
-        let (key_ids, of_whole) = (whole.top_keys(MENU_KEYS)?, whole.by_model()?);
+        let (dearest, of_whole) = (whole.dearest_of_keys()?, whole.by_model()?);
+        let key_ids = whole.top_keys(&dearest, MENU_KEYS);
         let (keys, models) = menus(connection, user_id, state, key_ids, &of_whole)?;
         let scope = state.scope(user_id);
         let is_whole = scope == Scope::of_user(user_id);
@@ -135,7 +136,7 @@ impl View {
             By::Key => {
                 let top = match state.key_id {
                     Some(key_id) => vec![key_id],
-                    None => usage.top_keys(STACKED_MAX)?,
+                    None => usage.top_keys(&dearest, STACKED_MAX),
                 };
                 let by_key = if all.is_empty() { Default::default() } else { usage.by_key(&top)? };
                 let names = charges::key_names(connection, user_id, &top)?;
