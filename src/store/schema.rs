@@ -229,6 +229,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    charges_of_keys (user_id, key_id, created_at_ms, charge_id) {
+        user_id -> BigInt,
+        key_id -> BigInt,
+        created_at_ms -> BigInt,
+        charge_id -> BigInt,
+    }
+}
+
+diesel::table! {
     charges_of_users (user_id, created_at_ms, charge_id) {
         user_id -> BigInt,
         created_at_ms -> BigInt,
@@ -271,7 +280,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    usage_hourly (user_id, key_id, start_ms, model, outcome) {
+    usage_hourly (start_ms, user_id, key_id, model, outcome) {
         user_id -> BigInt,
         key_id -> BigInt,
         start_ms -> BigInt,
@@ -289,7 +298,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    usage_daily (user_id, key_id, start_ms, model, outcome) {
+    usage_daily (start_ms, user_id, key_id, model, outcome) {
         user_id -> BigInt,
         key_id -> BigInt,
         start_ms -> BigInt,
@@ -343,6 +352,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     upstreams,
     model_routes,
     charges,
+    charges_of_keys,
     charges_of_users,
     grants,
     audit_events,
