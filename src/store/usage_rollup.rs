@@ -145,7 +145,7 @@ pub enum Rolled {
 }
 
 /// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges. Call it when
-/// [`is_closed`] says so. Also says how long the last transaction took, which keeps others from writing on SQLite.
+/// [`is_closed`] says so. Also says how long that kept others from writing.
 ///
 /// # Errors
 /// The engine's.
@@ -154,28 +154,28 @@ pub fn roll(
     closing: Closing,
     charges_max: i64,
 ) -> Result<(Rolled, Duration), Error> {
-    let mut began = Instant::now();
-    let rolled = match connection {
+    match connection {
         // What is closed changes no more, so that it can be read before the file is kept from others.
-        Connection::Sqlite(_) => match take(connection, closing, charges_max)? {
-            Some(taken) => {
-                began = Instant::now();
-                connection.write(|connection| add_up(connection, taken))?
-            }
-            None => Rolled::All,
-        },
+        Connection::Sqlite(_) => {
+            let Some(taken) = take(connection, closing, charges_max)? else {
+                return Ok((Rolled::All, Duration::ZERO));
+            };
+            let began = Instant::now();
+            let rolled = connection.write(|connection| add_up(connection, taken))?;
+            Ok((rolled, began.elapsed()))
+        }
         // Nobody waits; but of several instances one is enough.
         Connection::Postgres(_) => connection.write(|connection| {
-            if !lock_progress(connection)? {
-                return Ok(Rolled::Elsewhere);
-            }
-            match take(connection, closing, charges_max)? {
-                Some(taken) => add_up(connection, taken),
-                None => Ok(Rolled::All),
-            }
-        })?,
-    };
-    Ok((rolled, began.elapsed()))
+            let rolled = if !lock_progress(connection)? {
+                Rolled::Elsewhere
+            } else if let Some(taken) = take(connection, closing, charges_max)? {
+                add_up(connection, taken)?
+            } else {
+                Rolled::All
+            };
+            Ok((rolled, Duration::ZERO))
+        }),
+    }
 }
 
 /// The charges that are gathered and listed.
