@@ -67,6 +67,51 @@ fn going_down_leaves_nothing_and_up_again_works() {
     }
 }
 
+#[test]
+fn no_charge_is_in_a_state_that_there_is_not() {
+    let insert = |state: &str, settled: i64, outcome: &str, resolved: &str| {
+        format!(
+            "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, state, \
+             held_micros, input_held_micros, settled_micros, outcome, created_at_ms, resolved_at_ms) \
+             VALUES (1, 1, 1, 'k', 'm', 1, 1, 1, {state}, 10, 1, {settled}, {outcome}, 1, {resolved})"
+        )
+    };
+    for engine in engines() {
+        let database = Database::new(engine);
+        let mut connection = database.url.connect().expect("connected");
+        connection.migrate().expect("up");
+        let mut run = |sql: &str| diesel::connection::SimpleConnection::batch_execute(&mut connection, sql);
+        for wrong in [
+            insert("'lost'", 0, "'complete'", "2"),
+            insert("'held'", 0, "'complete'", "NULL"),
+            insert("'held'", 0, "NULL", "2"),
+            insert("'settled'", 1, "NULL", "2"),
+            insert("'settled'", 1, "'perhaps'", "2"),
+            insert("'settled'", 11, "'complete'", "2"),
+            insert("'released'", 1, "'failed'", "2"),
+        ] {
+            let error = run(&wrong).expect_err(&wrong).to_string().to_lowercase();
+            assert!(error.contains("check constraint"), "{engine:?}: {wrong}: {error}");
+        }
+        // What is right fails by nothing but the account that is not there.
+        for right in [insert("'held'", 0, "NULL", "NULL"), insert("'settled'", 10, "'hung_up'", "2")] {
+            let error = run(&right).expect_err(&right).to_string().to_lowercase();
+            assert!(error.contains("foreign key"), "{engine:?}: {right}: {error}");
+        }
+        if engine == Engine::Sqlite {
+            // Also after a change of the schema that SQLite did not make itself.
+            let store = Store::open(&database.url).expect("opened");
+            let found: String = store
+                .with(|connection| {
+                    let Connection::Sqlite(connection) = connection else { unreachable!("it is SQLite") };
+                    Ok(diesel::dsl::sql::<Text>("PRAGMA integrity_check").get_result(connection)?)
+                })
+                .expect("checked");
+            assert_eq!(found, "ok");
+        }
+    }
+}
+
 /// Reads `diesel::table! { name (key) { column -> Type, } }`.
 fn declared(text: &str, engine: Engine) -> Columns {
     let mut columns = Columns::new();
