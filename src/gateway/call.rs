@@ -82,7 +82,8 @@ impl Means {
             hold::admit_key(&self.store, &asking).await?;
         }
         if ids.endpoint.is_form() {
-            return self.answer_form(request, payload, &asking, ids).await;
+            // Rarer than JSON, and larger.
+            return Box::pin(self.answer_form(request, payload, &asking, ids)).await;
         }
         let body = body::read(request, payload).await?;
         let json = match JsonRequest::parse(ids.endpoint, &body) {
@@ -196,7 +197,7 @@ pub(super) fn asking(request: &HttpRequest, reach: &Reach) -> Result<Asking, Gat
 /// When it is none, or its charge cannot be committed.
 pub(super) async fn whole(
     mut answer: Answer,
-    mut open: OpenCall,
+    mut open: Box<OpenCall>,
     ids: Ids,
     memory: Option<Memory>,
 ) -> Result<HttpResponse, GatewayError> {
@@ -223,7 +224,7 @@ pub(super) async fn whole(
     Ok(response.body(body))
 }
 
-async fn spoiled(mut open: OpenCall, what: &'static str) -> GatewayError {
+async fn spoiled(mut open: Box<OpenCall>, what: &'static str) -> GatewayError {
     tracing::warn!("{what}");
     open.release().await;
     GatewayError::UpstreamUnavailable
@@ -231,7 +232,7 @@ async fn spoiled(mut open: OpenCall, what: &'static str) -> GatewayError {
 
 fn events(
     answer: Answer,
-    mut open: OpenCall,
+    mut open: Box<OpenCall>,
     ids: Ids,
     show_usage: bool,
     memory: Option<Memory>,
@@ -250,7 +251,7 @@ fn events(
 }
 
 /// A sound, as it is made.
-fn bytes(answer: Answer, mut open: OpenCall) -> HttpResponse {
+fn bytes(answer: Answer, mut open: Box<OpenCall>) -> HttpResponse {
     let status = status_of(&answer);
     open.answering(status);
     open.streaming();

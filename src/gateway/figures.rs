@@ -9,6 +9,7 @@ use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// By hundreds: the first is 1xx.
@@ -66,18 +67,20 @@ impl Figures {
     /// Those of one route, looked up once: calls then touch atomics alone.
     pub fn of(&self, endpoint: Endpoint) -> RouteFigures {
         let route = ("route", endpoint.path());
-        RouteFigures {
+        RouteFigures(Arc::new(OfRoute {
             answers: CLASSES.map(|class| self.answers.get_or_create_owned(&[route, ("status", class)])),
             first_byte: self.first_byte.get_or_create_owned(&[route]),
             duration: self.duration.get_or_create_owned(&[route]),
             open_streams: self.open_streams.clone(),
-        }
+        }))
     }
 }
 
 /// What is counted of one route.
 #[derive(Clone)]
-pub struct RouteFigures {
+pub struct RouteFigures(Arc<OfRoute>);
+
+struct OfRoute {
     answers: [Counter; CLASSES.len()],
     first_byte: Histogram,
     duration: Histogram,
@@ -100,24 +103,24 @@ impl RouteFigures {
             Err(error) => error.as_response_error().status_code(),
         };
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        self.answers[class.min(CLASSES.len() - 1)].inc();
+        self.0.answers[class.min(CLASSES.len() - 1)].inc();
         answered
     }
 
     /// Notes that an upstream's answer begins to come, so long after the hold.
     pub fn first_byte(&self, after: Duration) {
-        self.first_byte.observe(after);
+        self.0.first_byte.observe(after);
     }
 
     /// Notes a stream on its way, until the result is dropped.
     pub fn stream(&self) -> StreamFigure {
-        self.open_streams.inc();
-        StreamFigure(self.open_streams.clone())
+        self.0.open_streams.inc();
+        StreamFigure(self.0.open_streams.clone())
     }
 
     /// Notes the end of a call, so long after the hold.
     pub fn ended(&self, after: Duration) {
-        self.duration.observe(after);
+        self.0.duration.observe(after);
     }
 }
 

@@ -4,7 +4,7 @@
 use super::client::{FormBody, Payload};
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
-use super::json::folded;
+use super::json::is_spelling;
 use super::request;
 use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
@@ -263,7 +263,7 @@ impl Reading {
     /// The field of this name that is acted upon; given once, and in no other spelling.
     fn acted_upon(&self, name: &str) -> Result<Option<&'static str>, GatewayError> {
         let known = self.endpoint.rules().acted_upon.iter().copied().filter(|known| *known != "prompt");
-        let Some(known) = { known }.find(|known| folded(known) == folded(name)) else { return Ok(None) };
+        let Some(known) = { known }.find(|known| is_spelling(known, name)) else { return Ok(None) };
         if known != name {
             return Err(GatewayError::field(known, format!("Write `{known}` in lower case.")));
         }

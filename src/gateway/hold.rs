@@ -43,8 +43,8 @@ pub struct Asking {
 
 /// A call with its hold committed: it may go to an upstream.
 pub struct Held {
-    /// Resolves the charge.
-    pub open: OpenCall,
+    /// Resolves the charge. Passed on from one future to the next, and so by a pointer.
+    pub open: Box<OpenCall>,
     /// Where it may go.
     pub routes: Vec<Arc<Route>>,
     /// The bound on one answer to be sent along, where the caller gave none.
@@ -159,7 +159,7 @@ pub async fn free(store: &Store, asking: &Asking, wish: &Wish) -> Result<Held, G
     admit::admit_model(&looked.policy, &wish.model)?;
     let Offered { policy, routes, .. } = looked.offer(wish)?;
     let meter = Meter::new(wish.endpoint, Usage::NONE, Usage::NONE, &Price::FREE);
-    let open = OpenCall::new(None, Price::FREE, policy.snapshot.group.multiplier(), meter);
+    let open = OpenCall::open(None, Price::FREE, policy.snapshot.group.multiplier(), meter);
     Ok(Held { open, routes, imposed_max: None, user_id: policy.snapshot.owner.id })
 }
 
@@ -274,7 +274,7 @@ impl Offered {
         let price = self.offer.price.price();
         let meter = Meter::new(wish.endpoint, estimate, quote.bound, &price);
         let KeySnapshot { group, owner, .. } = &self.policy.snapshot;
-        let open = OpenCall::new(Some(hold), price, group.multiplier(), meter);
+        let open = OpenCall::open(Some(hold), price, group.multiplier(), meter);
         Held { open, routes: self.routes, imposed_max: quote.imposed_max, user_id: owner.id }
     }
 }

@@ -1,13 +1,18 @@
 //! A JSON object in its own order, its values unread, and the few kinds of values that Keyhouse reads from one.
 
 use super::error::GatewayError;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Names and values as they were written.
 #[derive(Debug)]
-pub struct Object<'a>(pub Vec<(String, &'a RawValue)>);
+pub struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Object<'a> {
     /// Reads a body.
@@ -30,7 +35,7 @@ impl<'a> Object<'a> {
     /// Names the field.
     pub fn refuse_doubles(&self, acted_upon: &'static [&'static str]) -> Result<(), GatewayError> {
         for &name in acted_upon {
-            let mut same = self.0.iter().filter(|(key, _)| folded(key) == folded(name));
+            let mut same = self.0.iter().filter(|(key, _)| is_spelling(key, name));
             match (same.next(), same.next()) {
                 (Some(_), Some(_)) => {
                     return Err(GatewayError::field(name, format!("`{name}` is given twice. Give it once.")));
@@ -83,7 +88,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(String, &'de RawValue)>;
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -91,8 +96,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    fields.push(entry);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
                 }
                 Ok(fields)
             }
@@ -113,7 +118,7 @@ impl Writer {
     /// Adds a field whose value is JSON already.
     pub fn put(&mut self, name: &str, value: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push_str(&quoted(name));
+        push_quoted(&mut self.0, name);
         self.0.push(':');
         self.0.push_str(value);
     }
@@ -130,7 +135,18 @@ impl Writer {
 
 /// A text as JSON.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut json = String::with_capacity(text.len() + 2);
+    push_quoted(&mut json, text);
+    json
+}
+
+fn push_quoted(json: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        return json.push_str(&serde_json::Value::from(text).to_string());
+    }
+    json.push('"');
+    json.push_str(text);
+    json.push('"');
 }
 
 /// Says where a body cannot be read on.
@@ -142,7 +158,11 @@ pub fn malformed(error: &serde_json::Error) -> GatewayError {
     )
 }
 
-/// Names that Go's `encoding/json` takes for one, it being lax about case (ſ and K, the Kelvin sign, included).
-pub fn folded(name: &str) -> String {
-    if name.is_ascii() { name.to_ascii_uppercase() } else { name.to_lowercase().to_uppercase() }
+/// Whether Go's `encoding/json` takes two names for one, it being lax about case (ſ and K, the Kelvin sign, included).
+pub fn is_spelling(one: &str, other: &str) -> bool {
+    if one.is_ascii() && other.is_ascii() {
+        return one.eq_ignore_ascii_case(other);
+    }
+    let folded = |name: &str| name.to_lowercase().to_uppercase();
+    folded(one) == folded(other)
 }

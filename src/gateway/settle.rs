@@ -35,8 +35,8 @@ pub struct OpenCall {
 
 impl OpenCall {
     /// Takes over a hold; without one the call is free.
-    pub fn new(hold: Option<OpenHold>, price: Price, multiplier: Multiplier, meter: Meter) -> Self {
-        Self {
+    pub fn open(hold: Option<OpenHold>, price: Price, multiplier: Multiplier, meter: Meter) -> Box<Self> {
+        Box::new(Self {
             hold,
             price,
             multiplier,
@@ -47,7 +47,7 @@ impl OpenCall {
             first_byte_ms: None,
             figures: None,
             stream: None,
-        }
+        })
     }
 
     /// Counts this call among those of its route.

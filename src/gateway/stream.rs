@@ -20,7 +20,7 @@ use std::io;
 struct Relaying {
     body: AnswerBody,
     events: Events,
-    open: OpenCall,
+    open: Box<OpenCall>,
     ids: Ids,
     memory: Option<Memory>,
     /// Whether the caller asked for the event that has nothing but usage.
@@ -43,7 +43,7 @@ enum Reached {
 /// The body for the caller.
 pub fn relay(
     answer: Answer,
-    open: OpenCall,
+    open: Box<OpenCall>,
     ids: Ids,
     show_usage: bool,
     memory: Option<Memory>,
@@ -168,14 +168,14 @@ fn reworded(event: &[u8]) -> Option<String> {
 /// What is neither JSON nor events: pieces leave as they come, but for the last, which waits for the commit.
 struct RelayingBytes {
     body: AnswerBody,
-    open: OpenCall,
+    open: Box<OpenCall>,
     /// The piece that is held back.
     held: Bytes,
     ended: bool,
 }
 
 /// The body for the caller; it breaks off where the upstream's does.
-pub fn relay_bytes(answer: Answer, open: OpenCall) -> impl Stream<Item = Result<Bytes, io::Error>> {
+pub fn relay_bytes(answer: Answer, open: Box<OpenCall>) -> impl Stream<Item = Result<Bytes, io::Error>> {
     let relaying = Box::new(RelayingBytes { body: answer.body, open, held: Bytes::new(), ended: false });
     stream::unfold(relaying, |mut relaying| async move {
         let piece = relaying.next_piece().await?;

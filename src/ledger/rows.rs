@@ -89,7 +89,8 @@ pub(super) fn fence(
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }
 
-/// Up to this many rows are cheaper to ask for one by one, with a statement that stays prepared, than by a list.
+/// Up to this many rows are cheaper to ask for one by one, with a statement that stays prepared, than by a list. (diesel's
+/// `first` would bind a limit, and SQLite plans a statement anew for every limit it is given.)
 const ONE_BY_ONE_MAX: usize = 8;
 
 /// Loads columns of the rows of some ids, in order of id; locked by `$lock` where the engine has row locks: SQLite's
@@ -101,7 +102,7 @@ macro_rules! rows {
                 let mut rows = Vec::with_capacity($ids.len());
                 for id in $ids {
                     let row: Option<$row> =
-                        $table::table.find(*id).select($columns).first(connection).optional()?;
+                        $table::table.find(*id).select($columns).get_result(connection).optional()?;
                     rows.extend(row);
                 }
                 rows
@@ -222,7 +223,7 @@ fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMa
         Connection::Sqlite(connection) if ids.len() <= ONE_BY_ONE_MAX => {
             for id in ids {
                 let row: Option<KeyColumns> =
-                    keys.filter(key_credits::key_id.eq(*id)).first(connection).optional()?;
+                    keys.filter(key_credits::key_id.eq(*id)).get_result(connection).optional()?;
                 loaded.extend(row);
             }
         }

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
 use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
+use std::sync::LazyLock;
 
 /// Opens one charge.
 pub(super) const OPEN_CHARGE: usize = 0;
@@ -88,6 +89,10 @@ const TEXTS: [&str; 8] = [
     MOVE_KEYS_SQL,
 ];
 
+/// The texts cut at each `?`, once: diesel walks a statement several times whenever it runs.
+static PIECES: LazyLock<[Vec<&'static str>; 8]> =
+    LazyLock::new(|| TEXTS.map(|text| text.split('?').collect()));
+
 /// A value in a statement.
 pub(super) enum Bind<'a> {
     /// A number, or none.
@@ -110,7 +115,7 @@ where
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let mut binds = self.binds.iter();
-        for (index, piece) in TEXTS[TEXT].split('?').enumerate() {
+        for (index, piece) in PIECES[TEXT].iter().enumerate() {
             if index > 0 {
                 match binds.next() {
                     Some(Bind::Number(value)) => out.push_bind_param::<Nullable<BigInt>, _>(value)?,

@@ -351,7 +351,7 @@ pub fn find_by_digest(connection: &mut Connection, digest: &KeyDigest) -> Result
         .inner_join(users_table::table)
         .filter(api_keys::digest.eq(&digest.0[..]))
         .select((Key::as_select(), Group::as_select(), Owner::as_select()))
-        .first(connection)
+        .get_result(connection)
         .optional()?
         .map(|(key, group, owner)| KeySnapshot { key, group, owner }))
 }

@@ -46,7 +46,7 @@ struct Number {
 /// # Errors
 /// The engine's.
 pub fn progress(connection: &mut Connection) -> Result<Progress, Error> {
-    Ok(usage_progress::table.find(1).select(Progress::as_select()).first(connection)?)
+    Ok(usage_progress::table.find(1).select(Progress::as_select()).get_result(connection)?)
 }
 
 /// The moment for charges that are resolved in this transaction: now, and never before what is closed. Ask for it when
@@ -58,7 +58,7 @@ pub fn resolution_moment(connection: &mut Connection) -> Result<i64, Error> {
     match connection {
         Connection::Sqlite(connection) => {
             let closing_ms: i64 =
-                usage_progress::table.find(1).select(usage_progress::closing_ms).first(connection)?;
+                usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(connection)?;
             Ok(clock::now_ms().max(closing_ms))
         }
         Connection::Postgres(connection) => Ok(ResolutionMoment.get_result(connection)?),

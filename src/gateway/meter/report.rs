@@ -34,25 +34,22 @@ impl Report {
     /// # Errors
     /// [`Unusable`]; what was there before stays.
     pub fn read(&mut self, usage: &Value, counting: Counting) -> Result<(), Unusable> {
-        let at = |pointers: &[&str]| count(usage, pointers);
+        let at = |paths: &[&str]| count(usage, paths);
         let (input, cached, written) = match counting {
             Counting::Inclusive => (
-                at(&["/prompt_tokens", "/input_tokens"])?,
-                at(&["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens"])?,
-                at(&[
-                    "/prompt_tokens_details/cache_write_tokens",
-                    "/input_tokens_details/cache_write_tokens",
-                ])?,
+                at(&["prompt_tokens", "input_tokens"])?,
+                at(&["prompt_tokens_details/cached_tokens", "input_tokens_details/cached_tokens"])?,
+                at(&["prompt_tokens_details/cache_write_tokens", "input_tokens_details/cache_write_tokens"])?,
             ),
             Counting::Exclusive => (
-                at(&["/input_tokens"])?,
-                at(&["/cache_read_input_tokens"])?,
-                at(&["/cache_creation_input_tokens"])?,
+                at(&["input_tokens"])?,
+                at(&["cache_read_input_tokens"])?,
+                at(&["cache_creation_input_tokens"])?,
             ),
         };
-        let output = at(&["/completion_tokens", "/output_tokens"])?;
+        let output = at(&["completion_tokens", "output_tokens"])?;
         let reasoning =
-            at(&["/completion_tokens_details/reasoning_tokens", "/output_tokens_details/reasoning_tokens"])?;
+            at(&["completion_tokens_details/reasoning_tokens", "output_tokens_details/reasoning_tokens"])?;
         let audio_ms = usage.get("seconds").and_then(milliseconds);
         *self = Self {
             input: input.or(self.input),
@@ -67,7 +64,7 @@ impl Report {
 
     /// Takes a total for the input, of a call that has no output and of which nothing else is said.
     pub fn read_total(&mut self, usage: &Value) {
-        let total = || count(usage, &["/total_tokens"]).ok().flatten();
+        let total = || count(usage, &["total_tokens"]).ok().flatten();
         self.input = self.input.or_else(total);
     }
 
@@ -100,9 +97,10 @@ impl Report {
     }
 }
 
-/// The first of these that is there.
-fn count(usage: &Value, pointers: &[&str]) -> Result<Option<i64>, Unusable> {
-    let found = pointers.iter().find_map(|pointer| usage.pointer(pointer).filter(|value| !value.is_null()));
+/// The first of these paths that is there.
+fn count(usage: &Value, paths: &[&str]) -> Result<Option<i64>, Unusable> {
+    let at = |path: &&str| path.split('/').try_fold(usage, |value, name| value.get(name));
+    let found = paths.iter().filter_map(at).find(|value| !value.is_null());
     let Some(value) = found else { return Ok(None) };
     value.as_i64().filter(|count| (0..=TOKENS_MAX).contains(count)).map(Some).ok_or(Unusable)
 }
