@@ -209,7 +209,10 @@ fn roll(house: &House) {
         while !usage_rollup::is_closed(&mut connection, closing).expect("asked") {
             std::thread::sleep(Duration::from_millis(10));
         }
-        while usage_rollup::roll(&mut connection, closing, 200_000).expect("rolled").0 != Rolled::All {}
+        while usage_rollup::roll(&mut connection, closing, 200_000).expect("rolled").0 != Rolled::All {
+            usage_rollup::merge(&mut connection, i64::MAX).expect("merged");
+        }
+        usage_rollup::merge(&mut connection, i64::MAX).expect("merged");
     }
     if let Connection::Postgres(c) = &mut connection {
         c.batch_execute("VACUUM ANALYZE usage_hourly").expect("analysed");

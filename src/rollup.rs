@@ -7,7 +7,7 @@ use crate::store::{Connection, DatabaseUrl, Store};
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between rounds; also how much there is to add up when somebody asks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -15,8 +15,10 @@ const PAUSE: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A step that takes longer keeps the ledger's writer waiting on SQLite: the next one is shorter.
 const STEP_MAX: Duration = Duration::from_millis(20);
-const STEP_CHARGES_MIN: i64 = 100;
+const STEP_CHARGES_MIN: i64 = 1_000;
 const STEP_CHARGES_MAX: i64 = 50_000;
+/// Rows that are merged in one transaction: a few milliseconds.
+const MERGED_TOGETHER: i64 = 500;
 
 /// The running thread; it ends with this value.
 pub struct Rollup {
@@ -81,15 +83,25 @@ impl Roller {
 
     /// Sums up what was resolved until now.
     fn round(&mut self, stopped: &mpsc::Receiver<()>) -> Result<Result<(), Stopped>, Error> {
-        let Some(closing) = usage_rollup::close(self.connection()?)? else { return Ok(Ok(())) };
-        while !usage_rollup::is_closed(self.connection()?, closing)? {
-            if pause(stopped, LOOK_AGAIN).is_err() {
-                return Ok(Err(Stopped));
+        if let Some(closing) = usage_rollup::close(self.connection()?)? {
+            while !usage_rollup::is_closed(self.connection()?, closing)? {
+                if pause(stopped, LOOK_AGAIN).is_err() {
+                    return Ok(Err(Stopped));
+                }
+            }
+            while let Some(took) = self.step(closing)? {
+                // As long as it took, the database is left to others.
+                if pause(stopped, took).is_err() {
+                    return Ok(Err(Stopped));
+                }
             }
         }
-        while let Some(took) = self.step(closing)? {
-            // As long as it took, the database is left to others.
-            if pause(stopped, took).is_err() {
+        loop {
+            let began = Instant::now();
+            if !usage_rollup::merge(self.connection()?, MERGED_TOGETHER)? {
+                break;
+            }
+            if pause(stopped, began.elapsed()).is_err() {
                 return Ok(Err(Stopped));
             }
         }

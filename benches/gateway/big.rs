@@ -69,8 +69,11 @@ pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
     }
     // Already summed up, as they would be by now: no server under test is to be at it.
     if let Some(closing) = usage_rollup::close(&mut connection)? {
-        while usage_rollup::roll(&mut connection, closing, CHARGES_A_STEP)?.0 == Rolled::Some {}
+        while usage_rollup::roll(&mut connection, closing, CHARGES_A_STEP)?.0 == Rolled::Some {
+            usage_rollup::merge(&mut connection, i64::MAX)?;
+        }
     }
+    usage_rollup::merge(&mut connection, i64::MAX)?;
     while usage_rollup::prune(&mut connection)? {}
     drop(connection);
     data.settle()?;

@@ -2,7 +2,7 @@
 
 use super::doctor::{Breach, Figure};
 use super::usage::Grain;
-use super::usage_rollup::{self, SUMS};
+use super::usage_rollup::{self, KEY, SUMS};
 use super::{Connection, ask};
 use crate::domain::credits::Credits;
 use crate::domain::expiry::rfc3339;
@@ -47,7 +47,8 @@ pub(super) fn examine(connection: &mut Connection) -> Result<Vec<Breach>, Error>
     let mut breaches = unlisted(connection, progress.rolled_ms)?;
     for (grain, from_ms) in [(Grain::Hour, progress.hourly_from_ms), (Grain::Day, 0)] {
         let users = format!(
-            "SELECT id FROM users UNION SELECT user_id AS id FROM {} WHERE user_id > 0 ORDER BY id",
+            "SELECT id FROM users UNION SELECT user_id AS id FROM {} WHERE user_id > 0 \
+             UNION SELECT user_id AS id FROM usage_recent ORDER BY id",
             grain.table()
         );
         let users: Vec<Id> = ask!(connection, load, users)?;
@@ -90,9 +91,7 @@ fn unlisted(connection: &mut Connection, rolled_ms: i64) -> Result<Vec<Breach>, 
     Ok(breaches)
 }
 
-const KEY: &str = "user_id, key_id, start_ms, model, outcome";
-
-/// A user's rows: of keys against charges, of all keys against those of keys. User by user, so that a large store is not
+/// A user's rows: of keys, with what is not merged yet, against charges; of all keys against those of keys. User by user, so that a large store is not
 /// sorted as a whole.
 fn of_user(grain: Grain) -> String {
     let (table, grain_ms) = (grain.table(), grain.ms());
@@ -100,6 +99,12 @@ fn of_user(grain: Grain) -> String {
     compared(&[
         format!(
             "SELECT {KEY}, {}, {} FROM {table} WHERE user_id = $1 AND start_ms >= $2",
+            columns(),
+            zeros()
+        ),
+        format!(
+            "SELECT user_id, key_id, start_ms - start_ms % {grain_ms}, model, outcome, {}, {} FROM usage_recent \
+             WHERE user_id = $1 AND start_ms >= $2",
             columns(),
             zeros()
         ),

@@ -280,6 +280,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_recent (user_id, key_id, start_ms, model, outcome) {
+        user_id -> BigInt,
+        key_id -> BigInt,
+        start_ms -> BigInt,
+        model -> Text,
+        outcome -> Text,
+        requests -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        settled_micros -> BigInt,
+        duration_ms -> BigInt,
+        first_byte_ms -> BigInt,
+        first_bytes -> BigInt,
+    }
+}
+
+diesel::table! {
     usage_hourly (start_ms, user_id, key_id, model, outcome) {
         user_id -> BigInt,
         key_id -> BigInt,

@@ -173,18 +173,19 @@ pub struct Usage<'a> {
     connection: &'a mut Connection,
     scope: Scope,
     span: Span,
-    /// What was resolved since the watermark, summed by hour or day, user, key and model.
+    /// What is in no hour or day yet, summed by those, user, key and model.
     since: Vec<Row>,
 }
 
 impl<'a> Usage<'a> {
-    /// Reads what was resolved since the watermark.
+    /// Reads what was resolved since the watermark, and what is not merged yet.
     ///
     /// # Errors
     /// The engine's.
     pub fn open(connection: &'a mut Connection, scope: Scope, span: Span) -> Result<Self, Error> {
         let Progress { rolled_ms, .. } = usage_rollup::progress(connection)?;
-        let since = since(connection, rolled_ms, &scope, span)?;
+        let mut since = since(connection, rolled_ms, &scope, span)?;
+        since.extend(recent(connection, &scope, span)?);
         Ok(Self { connection, scope, span, since })
     }
 
@@ -405,6 +406,23 @@ fn since(connection: &mut Connection, rolled_ms: i64, scope: &Scope, span: Span)
     );
     Ok(ask!(connection, load, query,
         BigInt => rolled_ms,
+        BigInt => span.from_ms,
+        BigInt => span.until_ms,
+        BigInt => scope.user_id.unwrap_or(0),
+        BigInt => scope.key_id.unwrap_or(0),
+        Text => scope.model.as_deref().unwrap_or_default(),
+        Text => scope.outcome.unwrap_or_default())?)
+}
+
+/// What was resolved before it and is not merged yet, in the span and the scope.
+fn recent(connection: &mut Connection, scope: &Scope, span: Span) -> Result<Vec<Row>, Error> {
+    let grain_ms = span.grain.ms();
+    let query = format!(
+        "SELECT start_ms - start_ms % {grain_ms} AS start_ms, user_id, key_id, model, {ROLLED} FROM usage_recent \
+         WHERE start_ms >= $1 AND start_ms < $2 AND ($3 = 0 OR user_id = $3) AND ($4 = 0 OR key_id = $4) \
+         AND ($5 = '' OR model = $5) AND ($6 = '' OR outcome = $6) GROUP BY 1, 2, 3, 4"
+    );
+    Ok(ask!(connection, load, query,
         BigInt => span.from_ms,
         BigInt => span.until_ms,
         BigInt => scope.user_id.unwrap_or(0),

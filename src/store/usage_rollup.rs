@@ -1,6 +1,10 @@
-//! Keeps `usage_hourly` and `usage_daily` behind the charges: what was resolved before a watermark is in them, exactly
-//! once; what was resolved since is not. In `charges_of_users` and `charges_of_keys` is all that was resolved before it, and
-//! perhaps more. Nothing here decides when; `crate::rollup` does.
+//! Keeps the sums of usage behind the charges: what was resolved before a watermark is in them, exactly once; what was
+//! resolved since is not. In `charges_of_users` and `charges_of_keys` is all that was resolved before it, and perhaps more.
+//! Nothing here decides when; `crate::rollup` does.
+//!
+//! Charges are summed up in `usage_recent`, a row a key: as many charges at once as there are, in one short transaction.
+//! From there the rows are merged into `usage_hourly` and `usage_daily` piece by piece. A row is here or there, and what
+//! was used is both together.
 //!
 //! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
 //! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
@@ -8,7 +12,7 @@
 //! PostgreSQL there may be transactions under way that read the earlier value; they have their transaction ids by then
 //! (they hold row locks), so those are over when every id is that was given away until the closing was committed.
 
-use super::schema::usage_progress;
+use super::schema::{usage_progress, usage_recent};
 use super::{Connection, ask};
 use crate::clock;
 use crate::domain::expiry::DAY_MS;
@@ -206,13 +210,15 @@ fn add_up(connection: &mut Connection, taken: Taken) -> Result<Rolled, Error> {
         return Ok(Rolled::Elsewhere);
     }
     let today_ms = connection.now_ms()? / DAY_MS * DAY_MS;
-    let hourly_from_ms = progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS);
-    add(connection, "usage_hourly", HOUR_MS, hourly_from_ms)?;
-    add(connection, "usage_daily", DAY_MS, 0)?;
+    let columns = columns();
+    connection.batch_execute(&format!(
+        "INSERT INTO usage_recent ({KEY}, {columns}) SELECT {KEY}, {columns} FROM gathered WHERE TRUE {}",
+        or_add_to("usage_recent")
+    ))?;
     diesel::update(usage_progress::table.find(1))
         .set((
             usage_progress::rolled_ms.eq(taken.until_ms),
-            usage_progress::hourly_from_ms.eq(hourly_from_ms),
+            usage_progress::hourly_from_ms.eq(progress.hourly_from_ms.max(today_ms - HOURLY_DAYS * DAY_MS)),
         ))
         .execute(connection)?;
     Ok(if taken.is_part { Rolled::Some } else { Rolled::All })
@@ -271,24 +277,33 @@ const LISTS: [(&str, &str); 2] = [
 /// Rows of a list that are entered in one transaction of SQLite's, which keeps others waiting: a few milliseconds.
 const ENTERED_TOGETHER: usize = 2_000;
 
-/// Sums up the charges resolved in a span by key and hour, once, into a table of this connection's own: all that is added
-/// is made of its rows, which are few. Puts the charges in the orders of the lists, too.
+/// Reads the charges resolved in a span, once, into tables of this connection's own: summed up by key and hour, and in the
+/// orders of the lists.
 fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Result<(), Error> {
     let sums = SUMS.map(|(column, sum)| format!("{sum} AS {column}")).join(", ");
-    let charges =
-        format!("FROM charges c WHERE c.resolved_at_ms >= {from_ms} AND c.resolved_at_ms < {until_ms}");
-    connection.batch_execute(&format!(
-        "DROP TABLE IF EXISTS gathered; CREATE TEMPORARY TABLE gathered AS \
-         SELECT c.user_id AS user_id, c.key_id AS key_id, c.created_at_ms - c.created_at_ms % {HOUR_MS} AS start_ms, \
-         c.model AS model, c.outcome AS outcome, {sums} {charges} GROUP BY 1, 2, 3, 4, 5"
-    ))?;
+    let made = |table: &str, query: &str| {
+        format!("DROP TABLE IF EXISTS {table}; CREATE TEMPORARY TABLE {table} AS {query}; ")
+    };
+    let mut script = made(
+        "taken",
+        &format!(
+            "SELECT id AS charge_id, user_id, key_id, price_id, model, outcome, settled_micros, input_tokens, \
+             cached_input_tokens, output_tokens, created_at_ms, first_byte_ms, resolved_at_ms FROM charges \
+             WHERE resolved_at_ms >= {from_ms} AND resolved_at_ms < {until_ms}"
+        ),
+    );
+    script += &made(
+        "gathered",
+        &format!(
+            "SELECT c.user_id AS user_id, c.key_id AS key_id, c.created_at_ms - c.created_at_ms % {HOUR_MS} AS start_ms, \
+             c.model AS model, c.outcome AS outcome, {sums} FROM taken c GROUP BY 1, 2, 3, 4, 5"
+        ),
+    );
     for (list, columns) in LISTS {
-        connection.batch_execute(&format!(
-            "DROP TABLE IF EXISTS gathered_{list}; CREATE TEMPORARY TABLE gathered_{list} AS SELECT {columns} FROM \
-             (SELECT c.user_id, c.key_id, c.created_at_ms, c.id AS charge_id, c.price_id {charges}) c ORDER BY {columns}"
-        ))?;
+        script +=
+            &made(&format!("gathered_{list}"), &format!("SELECT {columns} FROM taken ORDER BY {columns}"));
     }
-    Ok(())
+    Ok(connection.batch_execute(&script)?)
 }
 
 /// Enters the gathered charges into the lists, those that belong together at once. What is there already, since an earlier
@@ -316,21 +331,63 @@ fn enter(connection: &mut Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds what was gathered, of hours from `from_ms` on, to a table: for keys, for their users, and for everybody.
-fn add(connection: &mut Connection, table: &str, grain_ms: i64, from_ms: i64) -> Result<(), Error> {
-    let columns = SUMS.map(|(column, _)| column).join(", ");
-    let sums = SUMS.map(|(column, _)| format!("CAST(sum(g.{column}) AS BIGINT)")).join(", ");
+/// Merges the sums of some keys, about `rows_max` rows, into hours and days: for the keys, for their users, and for
+/// everybody. Whether there are more.
+///
+/// # Errors
+/// The engine's.
+pub fn merge(connection: &mut Connection, rows_max: i64) -> Result<bool, Error> {
+    connection.write(|connection| {
+        if !lock_progress(connection)? {
+            return Ok(false);
+        }
+        let by_key = || usage_recent::table.select((usage_recent::user_id, usage_recent::key_id));
+        let behind: Option<(i64, i64)> = by_key()
+            .order((usage_recent::user_id, usage_recent::key_id))
+            .offset(rows_max)
+            .first(connection)
+            .optional()?;
+        let last: Option<(i64, i64)> = match behind {
+            Some(key) => Some(key),
+            None => by_key()
+                .order((usage_recent::user_id.desc(), usage_recent::key_id.desc()))
+                .first(connection)
+                .optional()?,
+        };
+        let Some((user_id, key_id)) = last else { return Ok(false) };
+        let hourly_from_ms = progress(connection)?.hourly_from_ms;
+        for (table, grain_ms, from_ms) in
+            [("usage_hourly", HOUR_MS, hourly_from_ms), ("usage_daily", DAY_MS, 0)]
+        {
+            let columns = columns();
+            let sums = SUMS.map(|(column, _)| format!("CAST(sum(r.{column}) AS BIGINT)")).join(", ");
+            let query = format!(
+                "INSERT INTO {table} ({KEY}, {columns}) \
+                 SELECT CASE WHEN level.n = 0 THEN 0 ELSE r.user_id END, CASE WHEN level.n = 2 THEN r.key_id ELSE 0 END, \
+                 r.start_ms - r.start_ms % {grain_ms}, r.model, r.outcome, {sums} \
+                 FROM usage_recent r CROSS JOIN (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2) level \
+                 WHERE (r.user_id, r.key_id) <= ($1, $2) AND r.start_ms >= $3 GROUP BY 1, 2, 3, 4, 5 {}",
+                or_add_to(table)
+            );
+            ask!(connection, execute, query, BigInt => user_id, BigInt => key_id, BigInt => from_ms)?;
+        }
+        let merged = "DELETE FROM usage_recent WHERE (user_id, key_id) <= ($1, $2)";
+        ask!(connection, execute, merged, BigInt => user_id, BigInt => key_id)?;
+        Ok(behind.is_some())
+    })
+}
+
+/// What a row of sums is of, in all their tables.
+pub(super) const KEY: &str = "user_id, key_id, start_ms, model, outcome";
+
+fn columns() -> String {
+    SUMS.map(|(column, _)| column).join(", ")
+}
+
+/// The end of an INSERT of sums: those of a row that is there already are added to it.
+fn or_add_to(table: &str) -> String {
     let added = SUMS.map(|(column, _)| format!("{column} = {table}.{column} + excluded.{column}")).join(", ");
-    let query = format!(
-        "INSERT INTO {table} (user_id, key_id, start_ms, model, outcome, {columns}) \
-         SELECT CASE WHEN level.n = 0 THEN 0 ELSE g.user_id END, CASE WHEN level.n = 2 THEN g.key_id ELSE 0 END, \
-         g.start_ms - g.start_ms % {grain_ms}, g.model, g.outcome, {sums} \
-         FROM gathered g CROSS JOIN (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2) level \
-         WHERE g.start_ms >= $1 GROUP BY 1, 2, 3, 4, 5 \
-         ON CONFLICT (user_id, key_id, start_ms, model, outcome) DO UPDATE SET {added}"
-    );
-    ask!(connection, execute, query, BigInt => from_ms)?;
-    Ok(())
+    format!("ON CONFLICT ({KEY}) DO UPDATE SET {added}")
 }
 
 /// Deletes one hour that is no longer kept; whether there was one.

@@ -92,6 +92,8 @@ impl Site {
             std::thread::sleep(Duration::from_millis(5));
         }
         usage_rollup::roll(&mut connection, closing, charges).expect("summed up");
+        // Some of them, so that pages find the rest where it is.
+        usage_rollup::merge(&mut connection, 1).expect("merged");
     }
 }
 

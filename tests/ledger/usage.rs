@@ -115,6 +115,10 @@ fn close(connection: &mut Connection) -> Option<Closing> {
     Some(closing)
 }
 
+fn merge_all(connection: &mut Connection) {
+    while usage_rollup::merge(connection, 1).expect("merged") {}
+}
+
 /// Transactions of other tests on the same server are waited for too.
 fn wait_until_closed(connection: &mut Connection, closing: Closing) {
     let begun = Instant::now();
@@ -177,6 +181,9 @@ fn roll(bench: &Bench, stop: &AtomicBool) {
         let Some(closing) = close(&mut connection) else { continue };
         let few = rand::rng().random_range(1..20);
         while usage_rollup::roll(&mut connection, closing, few).expect("rolled").0 == Rolled::Some {}
+        if rand::rng().random_bool(0.3) {
+            usage_rollup::merge(&mut connection, rand::rng().random_range(0..4)).expect("merged");
+        }
     }
 }
 
@@ -219,6 +226,9 @@ fn at_every_moment_usage_is_what_the_charges_say() {
                 Rolled::All
             );
         }
+        compare(&mut connection, bench.user_id, &keys).expect("compared");
+        bench.is_healthy();
+        merge_all(&mut connection);
         compare(&mut connection, bench.user_id, &keys).expect("compared");
         assert!(usage_rollup::close(&mut connection).expect("asked").is_none(), "nothing is left");
         bench.is_healthy();
@@ -296,6 +306,7 @@ fn old_hours_are_dropped_and_days_stay() {
         let mut connection = bench.database.url.connect().expect("connected");
         let closing = close(&mut connection).expect("something to do");
         usage_rollup::roll(&mut connection, closing, 100).expect("rolled");
+        merge_all(&mut connection);
         // Ten days later.
         let past = |table: &str, column: &str, ms: i64| {
             tamper(&bench.database, &format!("UPDATE {table} SET {column} = {column} - {ms}"));
@@ -312,12 +323,25 @@ fn old_hours_are_dropped_and_days_stay() {
         let closing = close(&mut connection).expect("something to do");
         usage_rollup::roll(&mut connection, closing, 100).expect("rolled");
         bench.is_healthy();
+        merge_all(&mut connection);
+        bench.is_healthy();
         assert!(usage_rollup::prune(&mut connection).expect("pruned"), "the old hour");
         assert!(!usage_rollup::prune(&mut connection).expect("pruned"), "the new one stays");
         bench.is_healthy();
         instance.stop();
     }
 }
+
+const COLUMNS: [&str; 8] = [
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "settled_micros",
+    "duration_ms",
+    "first_byte_ms",
+    "first_bytes",
+];
 
 #[test]
 fn the_doctor_finds_every_sum_that_is_wrong() {
@@ -335,17 +359,18 @@ fn the_doctor_finds_every_sum_that_is_wrong() {
         usage_rollup::roll(&mut connection, closing, 100).expect("rolled");
         bench.is_healthy();
         let breaches = || bench.store.with(doctor::examine).expect("examined").breaches;
+        for column in COLUMNS {
+            let change = |by| format!("UPDATE usage_recent SET {column} = {column} + {by}");
+            tamper(&bench.database, &change(5));
+            let found = breaches();
+            assert!(found.iter().all(|breach| breach.subject.contains(" of key ")), "{found:?}");
+            assert_eq!(found.len(), 2, "not the hour's and not the day's: {found:?}");
+            tamper(&bench.database, &change(-5));
+        }
+        merge_all(&mut connection);
+        bench.is_healthy();
         for table in ["usage_hourly", "usage_daily"] {
-            for column in [
-                "requests",
-                "input_tokens",
-                "cached_input_tokens",
-                "output_tokens",
-                "settled_micros",
-                "duration_ms",
-                "first_byte_ms",
-                "first_bytes",
-            ] {
+            for column in COLUMNS {
                 for level in ["key_id > 0", "key_id = 0 AND user_id > 0", "user_id = 0"] {
                     let change = |by| format!("UPDATE {table} SET {column} = {column} + {by} WHERE {level}");
                     tamper(&bench.database, &change(5));
