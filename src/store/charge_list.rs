@@ -90,6 +90,16 @@ impl Way {
         }
     }
 
+    /// Of the part of a span on this way: its far end, which begins a span or lies behind it, and the place that comes just
+    /// before all others.
+    fn ends(self, (from_ms, until_ms): (i64, i64)) -> (i64, Place) {
+        match self.rises() {
+            true => (until_ms, self.place().max(Place { created_at_ms: from_ms - 1, id: i64::MAX })),
+            // There is no charge 0.
+            false => (from_ms, self.place().min(Place { created_at_ms: until_ms, id: 0 })),
+        }
+    }
+
     /// The part of a span that lies on this way, if any.
     fn cut(self, (from_ms, until_ms): (i64, i64)) -> Option<(i64, i64)> {
         let at_ms = self.place().created_at_ms;
@@ -229,16 +239,18 @@ impl ChargeQuery {
         self.model.is_some() || self.status.is_some()
     }
 
-    /// SQL for the next rows of a piece as the index gives them, which `$1` to `$6` say where to look for.
+    /// SQL for the next rows of a piece as the index gives them; `$1` to `$5` say where to look for them. The near end is said
+    /// by one comparison alone: of two, PostgreSQL may begin at the wider one and read all that lies between.
     fn candidates(&self, way: Way) -> String {
         let (list, whose) = match self.key_id {
             Some(_) => ("charges_of_keys", "l.user_id = $1 AND l.key_id = $2"),
             None => ("charges_of_users", "l.user_id = $1 AND $2 = 0"),
         };
-        let (sign, direction) = (if way.rises() { ">" } else { "<" }, way.direction());
+        let (far, near) = if way.rises() { ("<", ">") } else { (">=", "<") };
+        let direction = way.direction();
         format!(
-            "SELECT l.created_at_ms, l.charge_id FROM {list} l WHERE {whose} AND l.created_at_ms >= $3 \
-             AND l.created_at_ms < $4 AND (l.created_at_ms, l.charge_id) {sign} ($5, $6) \
+            "SELECT l.created_at_ms, l.charge_id FROM {list} l WHERE {whose} AND l.created_at_ms {far} $3 \
+             AND (l.created_at_ms, l.charge_id) {near} ($4, $5) \
              ORDER BY l.created_at_ms {direction}, l.charge_id {direction}"
         )
     }
@@ -247,25 +259,24 @@ impl ChargeQuery {
         &self,
         connection: &mut Connection,
         way: Way,
-        (from_ms, until_ms): (i64, i64),
+        piece: (i64, i64),
         left: i64,
         wanted: usize,
     ) -> Result<Vec<Charge>, Error> {
         let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
-        let (place, direction) = (way.place(), way.direction());
+        let ((far_ms, near), direction) = (way.ends(piece), way.direction());
         let query = format!(
-            "SELECT c.* FROM ({} LIMIT $7) l JOIN charges c ON c.id = l.charge_id \
-             WHERE ($8 = '' OR c.model = $8) AND ($9 = '' OR c.outcome = $9) \
-             ORDER BY l.created_at_ms {direction}, l.charge_id {direction} LIMIT $10",
+            "SELECT c.* FROM ({} LIMIT $6) l JOIN charges c ON c.id = l.charge_id \
+             WHERE ($7 = '' OR c.model = $7) AND ($8 = '' OR c.outcome = $8) \
+             ORDER BY l.created_at_ms {direction}, l.charge_id {direction} LIMIT $9",
             self.candidates(way)
         );
         Ok(ask!(connection, load, query,
             BigInt => self.user_id,
             BigInt => self.key_id.unwrap_or(0),
-            BigInt => from_ms,
-            BigInt => until_ms,
-            BigInt => place.created_at_ms,
-            BigInt => place.id,
+            BigInt => far_ms,
+            BigInt => near.created_at_ms,
+            BigInt => near.id,
             BigInt => if self.sifts() { left } else { wanted },
             Text => self.model.as_deref().unwrap_or_default(),
             Text => self.status.map_or("", ChargeStatus::word),
@@ -277,22 +288,21 @@ impl ChargeQuery {
         &self,
         connection: &mut Connection,
         way: Way,
-        (from_ms, until_ms): (i64, i64),
+        piece: (i64, i64),
         left: i64,
     ) -> Result<Option<LookedAt>, Error> {
-        let (place, back) = (way.place(), if way.rises() { "DESC" } else { "ASC" });
+        let ((far_ms, near), back) = (way.ends(piece), if way.rises() { "DESC" } else { "ASC" });
         let query = format!(
             "SELECT l.created_at_ms AS created_at_ms, l.charge_id AS charge_id, count(*) OVER () AS looked_at \
-             FROM ({} LIMIT $7) l ORDER BY l.created_at_ms {back}, l.charge_id {back} LIMIT 1",
+             FROM ({} LIMIT $6) l ORDER BY l.created_at_ms {back}, l.charge_id {back} LIMIT 1",
             self.candidates(way)
         );
         Ok(ask!(connection, get_result, query,
             BigInt => self.user_id,
             BigInt => self.key_id.unwrap_or(0),
-            BigInt => from_ms,
-            BigInt => until_ms,
-            BigInt => place.created_at_ms,
-            BigInt => place.id,
+            BigInt => far_ms,
+            BigInt => near.created_at_ms,
+            BigInt => near.id,
             BigInt => left)
         .optional()?)
     }

@@ -195,7 +195,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn by_model(&mut self) -> Result<Cells<String>, Error> {
         let (user_id, key_id) = (self.scope.user_id.unwrap_or(0), self.scope.key_id.unwrap_or(0));
-        let rows = self.rolled("model", &[user_id, key_id])?;
+        let rows = self.rolled("model", &[user_id], &[key_id])?;
         Ok(add_up(rows.iter().chain(&self.since), |row| Some(row.model.clone())))
     }
 
@@ -205,10 +205,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn by_key(&mut self, key_ids: &[i64]) -> Result<Cells<i64>, Error> {
         let user_id = self.scope.user_id.unwrap_or(0);
-        let mut rows = Vec::new();
-        for key_id in key_ids {
-            rows.extend(self.rolled("key_id", &[user_id, *key_id])?);
-        }
+        let rows = self.rolled("key_id", &[user_id], key_ids)?;
         let chosen = |row: &Row| Some(row.key_id).filter(|id| key_ids.contains(id));
         Ok(add_up(rows.iter().chain(&self.since), chosen))
     }
@@ -218,10 +215,7 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The engine's.
     pub fn of_users(&mut self, user_ids: &[i64]) -> Result<BTreeMap<i64, Sums>, Error> {
-        let mut rows = Vec::new();
-        for user_id in user_ids {
-            rows.extend(self.rolled("user_id", &[*user_id, 0])?);
-        }
+        let rows = self.rolled("user_id", user_ids, &[0])?;
         let chosen = |row: &Row| Some(row.user_id).filter(|id| user_ids.contains(id));
         let mut users = BTreeMap::<i64, Sums>::new();
         for ((_, user_id), sums) in add_up(rows.iter().chain(&self.since), chosen) {
@@ -283,30 +277,38 @@ impl<'a> Usage<'a> {
         ids
     }
 
-    /// Rows of the rollups of a user and a key, summed by time and one column.
-    fn rolled(&mut self, by: &str, ids: &[i64; 2]) -> Result<Vec<Row>, Error> {
+    /// Rows of the rollups of some users and keys, summed by time and one column.
+    fn rolled(&mut self, by: &str, user_ids: &[i64], key_ids: &[i64]) -> Result<Vec<Row>, Error> {
         let shown = |column: &str| {
             if by == column { column.to_owned() } else { format!("CAST(0 AS BIGINT) AS {column}") }
         };
         let model = if by == "model" { "model" } else { "'' AS model" };
-        // The hours or days one by one, since their rows lie together. Asked by a SELECT, whose they are is no number
-        // from which PostgreSQL could guess how many rows it finds: it knows nothing of users and keys together, and
-        // would read the table instead of the few there are.
-        let starts: Vec<String> = self.span.starts().map(|start_ms| start_ms.to_string()).collect();
+        // The hours or days one by one, since their rows lie together.
+        let starts: Vec<i64> = self.span.starts().collect();
         let query = format!(
-            "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE user_id = (SELECT $1) AND key_id = (SELECT $2) \
-             AND start_ms IN ({}) \
-             AND ($3 = '' OR model = $3) AND ($4 = '' OR outcome = $4) GROUP BY start_ms, {by}",
+            "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE {} AND {} AND start_ms IN ({}) \
+             AND ($1 = '' OR model = $1) AND ($2 = '' OR outcome = $2) GROUP BY start_ms, {by}",
             shown("user_id"),
             shown("key_id"),
             self.span.grain.table(),
-            starts.join(", ")
+            self.among("user_id", user_ids),
+            self.among("key_id", key_ids),
+            listed(&starts)
         );
         Ok(ask!(self.connection, load, query,
-            BigInt => ids[0],
-            BigInt => ids[1],
             Text => self.scope.model.as_deref().unwrap_or_default(),
             Text => self.scope.outcome.unwrap_or_default())?)
+    }
+
+    /// A condition in SQL. Behind a SELECT, the ids are no numbers from which PostgreSQL could guess how many rows it
+    /// finds: it knows nothing of users and keys together, and would read the table instead of the few there are.
+    fn among(&self, column: &str, ids: &[i64]) -> String {
+        match self.connection {
+            Connection::Sqlite(_) => format!("{column} IN ({})", listed(ids)),
+            Connection::Postgres(_) => {
+                format!("{column} = ANY((SELECT '{{{}}}'::bigint[])::bigint[])", listed(ids))
+            }
+        }
     }
 
     /// The dearest rows of each hour or day, whatever the scope's model and outcome. Whoever is among them most is who
@@ -429,6 +431,11 @@ fn recent(connection: &mut Connection, scope: &Scope, span: Span) -> Result<Vec<
         BigInt => scope.key_id.unwrap_or(0),
         Text => scope.model.as_deref().unwrap_or_default(),
         Text => scope.outcome.unwrap_or_default())?)
+}
+
+fn listed(numbers: &[i64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    numbers.join(", ")
 }
 
 fn add_up<'a, By: Ord>(rows: impl Iterator<Item = &'a Row>, by: impl Fn(&Row) -> Option<By>) -> Cells<By> {
