@@ -48,6 +48,10 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(name, () => showToast("error", "The server could not be reached. Check your connection and try again."));
 }
 
+// What is about to be replaced says so; the bar on top is the style's.
+document.addEventListener("htmx:beforeRequest", (event) => event.detail.target?.setAttribute("aria-busy", "true"));
+document.addEventListener("htmx:afterRequest", (event) => event.detail.target?.removeAttribute("aria-busy"));
+
 // The dialog: opens when the server has put something into it.
 
 const dialog = document.getElementById("dialog");

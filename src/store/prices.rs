@@ -196,7 +196,8 @@ pub fn paid_since(
         .filter(charges::resolved_at_ms.ge(rolled_ms))
         .filter(charges::created_at_ms.ge(since_ms))
         .filter(charges::price_id.eq_any(&ids))
-        .order(charges::id.desc())
+        // By the id alone, SQLite would go through all charges in its order.
+        .order((charges::created_at_ms.desc(), charges::id.desc()))
         .limit(room(limit))
         .select((charges::state, Paid::as_select()))
         .load(connection)?;

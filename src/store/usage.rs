@@ -303,9 +303,10 @@ impl<'a> Usage<'a> {
     /// A condition in SQL. Behind a SELECT, the ids are no numbers from which PostgreSQL could guess how many rows it
     /// finds: it knows nothing of users and keys together, and would read the table instead of the few there are.
     fn among(&self, column: &str, ids: &[i64]) -> String {
-        match self.connection {
-            Connection::Sqlite(_) => format!("{column} IN ({})", listed(ids)),
-            Connection::Postgres(_) => {
+        match (&self.connection, ids) {
+            (Connection::Sqlite(_), _) => format!("{column} IN ({})", listed(ids)),
+            (Connection::Postgres(_), [id]) => format!("{column} = (SELECT {id}::bigint)"),
+            (Connection::Postgres(_), _) => {
                 format!("{column} = ANY((SELECT '{{{}}}'::bigint[])::bigint[])", listed(ids))
             }
         }

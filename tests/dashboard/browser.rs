@@ -355,3 +355,24 @@ fn dates_are_in_the_zone_of_their_reader() {
         });
     }
 }
+
+#[test]
+fn what_takes_a_moment_shows_that_it_is_on_its_way() {
+    let house = house(Engine::Sqlite);
+    browse(&house, DESKTOP, async |browser| {
+        browser.sign_in("ada").await;
+        let bar = "return getComputedStyle(document.body, '::before').animationName";
+        assert_eq!(browser.script(bar).await, json!("none"));
+        browser.devtools("Network.enable", json!({})).await;
+        let slow =
+            json!({ "offline": false, "latency": 2000, "downloadThroughput": -1, "uploadThroughput": -1 });
+        browser.devtools("Network.emulateNetworkConditions", slow).await;
+        browser.click("#create-key").await;
+        browser.becomes(bar, json!("on-its-way")).await;
+        let busy = "return document.getElementById('dialog').ariaBusy";
+        assert_eq!(browser.script(busy).await, json!("true"));
+        browser.find("#key-form-name").await;
+        browser.becomes(bar, json!("none")).await;
+        browser.becomes(busy, serde_json::Value::Null).await;
+    });
+}
