@@ -6,12 +6,12 @@ use super::{Connection, ask};
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
 use diesel::backend::Backend;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text};
+use diesel::sql_types::{Array, BigInt, HasSqlType, Text};
 use diesel::sqlite::Sqlite;
-use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
 
@@ -195,7 +195,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn by_model(&mut self) -> Result<Cells<String>, Error> {
         let (user_id, key_id) = (self.scope.user_id.unwrap_or(0), self.scope.key_id.unwrap_or(0));
-        let rows = self.rolled("model", &[user_id], &[key_id])?;
+        let rows = self.rolled("model", ("user_id", &[user_id]), ("key_id", key_id))?;
         Ok(add_up(rows.iter().chain(&self.since), |row| Some(row.model.clone())))
     }
 
@@ -205,7 +205,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn by_key(&mut self, key_ids: &[i64]) -> Result<Cells<i64>, Error> {
         let user_id = self.scope.user_id.unwrap_or(0);
-        let rows = self.rolled("key_id", &[user_id], key_ids)?;
+        let rows = self.rolled("key_id", ("key_id", key_ids), ("user_id", user_id))?;
         let chosen = |row: &Row| Some(row.key_id).filter(|id| key_ids.contains(id));
         Ok(add_up(rows.iter().chain(&self.since), chosen))
     }
@@ -215,7 +215,7 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The engine's.
     pub fn of_users(&mut self, user_ids: &[i64]) -> Result<BTreeMap<i64, Sums>, Error> {
-        let rows = self.rolled("user_id", user_ids, &[0])?;
+        let rows = self.rolled("user_id", ("user_id", user_ids), ("key_id", 0))?;
         let chosen = |row: &Row| Some(row.user_id).filter(|id| user_ids.contains(id));
         let mut users = BTreeMap::<i64, Sums>::new();
         for ((_, user_id), sums) in add_up(rows.iter().chain(&self.since), chosen) {
@@ -277,54 +277,59 @@ impl<'a> Usage<'a> {
         ids
     }
 
-    /// Rows of the rollups of some users and keys, summed by time and one column.
-    fn rolled(&mut self, by: &str, user_ids: &[i64], key_ids: &[i64]) -> Result<Vec<Row>, Error> {
+    /// Rows of the rollups of some keys of a user, or of some users, summed by time and one column.
+    fn rolled(
+        &mut self,
+        by: &str,
+        (which, ids): (&str, &[i64]),
+        (other, other_id): (&str, i64),
+    ) -> Result<Vec<Row>, Error> {
         let shown = |column: &str| {
             if by == column { column.to_owned() } else { format!("CAST(0 AS BIGINT) AS {column}") }
         };
         let model = if by == "model" { "model" } else { "'' AS model" };
-        // The hours or days one by one, since their rows lie together.
-        let starts: Vec<i64> = self.span.starts().collect();
-        let query = format!(
-            "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE {} AND {} AND start_ms IN ({}) \
-             AND ($1 = '' OR model = $1) AND ($2 = '' OR outcome = $2) GROUP BY start_ms, {by}",
-            shown("user_id"),
-            shown("key_id"),
-            self.span.grain.table(),
-            self.among("user_id", user_ids),
-            self.among("key_id", key_ids),
-            listed(&starts)
-        );
+        let (starts, ids) = (listed(self.span.starts()), listed(ids));
+        let rows = |whose: &str| {
+            // The hours or days one by one, since their rows lie together.
+            format!(
+                "SELECT start_ms, {}, {}, {model}, {ROLLED} FROM {} WHERE {whose} AND start_ms IN ({starts}) \
+                 AND ($1 = '' OR model = $1) AND ($2 = '' OR outcome = $2) GROUP BY start_ms, {by}",
+                shown("user_id"),
+                shown("key_id"),
+                self.span.grain.table()
+            )
+        };
+        let query = match self.connection {
+            Connection::Sqlite(_) => rows(&format!("{which} IN ({ids}) AND {other} = {other_id}")),
+            // One id after the other, and none as a number from which PostgreSQL could guess how many rows it finds: it
+            // knows nothing of users and keys together, and would read the table instead of the few there are.
+            Connection::Postgres(_) => format!(
+                "SELECT one.* FROM unnest('{{{ids}}}'::bigint[]) given (id) CROSS JOIN LATERAL ({}) one",
+                rows(&format!("{which} = given.id AND {other} = (SELECT {other_id}::bigint)"))
+            ),
+        };
         Ok(ask!(self.connection, load, query,
             Text => self.scope.model.as_deref().unwrap_or_default(),
             Text => self.scope.outcome.unwrap_or_default())?)
     }
 
-    /// A condition in SQL. Behind a SELECT, the ids are no numbers from which PostgreSQL could guess how many rows it
-    /// finds: it knows nothing of users and keys together, and would read the table instead of the few there are.
-    fn among(&self, column: &str, ids: &[i64]) -> String {
-        match (&self.connection, ids) {
-            (Connection::Sqlite(_), _) => format!("{column} IN ({})", listed(ids)),
-            (Connection::Postgres(_), [id]) => format!("{column} = (SELECT {id}::bigint)"),
-            (Connection::Postgres(_), _) => {
-                format!("{column} = ANY((SELECT '{{{}}}'::bigint[])::bigint[])", listed(ids))
-            }
-        }
-    }
-
     /// The dearest rows of each hour or day, whatever the scope's model and outcome. Whoever is among them most is who
     /// spent most: exactly so while no piece of time has more rows than are looked at.
     fn dearest<const OF: usize>(&mut self, id: i64) -> Result<Vec<Dear>, Error> {
-        let mut rows = Vec::new();
-        for start_ms in self.span.starts() {
-            let dearest = Dearest::<OF> { start_ms, id };
-            let loaded: Vec<Dear> = match self.connection {
-                Connection::Sqlite(connection) => dearest.load(connection)?,
-                Connection::Postgres(connection) => dearest.load(connection)?,
-            };
-            rows.extend(loaded);
+        match self.connection {
+            Connection::Sqlite(connection) => {
+                let mut rows = Vec::new();
+                for start_ms in self.span.starts() {
+                    rows.extend(Dearest::<OF, i64> { start: start_ms, id }.load::<Dear>(connection)?);
+                }
+                Ok(rows)
+            }
+            // One round trip for all of them.
+            Connection::Postgres(connection) => {
+                let starts: Vec<i64> = self.span.starts().collect();
+                Ok(Dearest::<OF, Vec<i64>> { start: starts, id }.load(connection)?)
+            }
         }
-        Ok(rows)
     }
 }
 
@@ -351,49 +356,75 @@ const RANKINGS: [(&str, &str, &str, &str); 4] = [
     ("user_id", "usage_daily", "usage_daily_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
 ];
 
-/// The dearest rows of one hour or day: asked for each, and so a query of its own that stays prepared.
-struct Dearest<const OF: usize> {
-    start_ms: i64,
+/// The dearest rows of one hour or day (SQLite), or of each of several (PostgreSQL). A query of its own that stays prepared.
+struct Dearest<const OF: usize, Start> {
+    start: Start,
     id: i64,
 }
 
-impl<const OF: usize, DB> QueryFragment<DB> for Dearest<OF>
-where
-    DB: Backend + HasSqlType<BigInt> + 'static,
-    i64: ToSql<BigInt, DB>,
-{
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        let (whom, table, index, condition) = RANKINGS[OF];
-        // Nothing that the index does not have: the rows themselves lie far apart.
+impl<const OF: usize, Start> Dearest<OF, Start> {
+    /// Nothing that the index does not have is asked for: the rows themselves lie far apart.
+    fn select<'b, DB>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> &'static str
+    where
+        DB: Backend,
+    {
+        let (whom, table, _, condition) = RANKINGS[OF];
         out.push_sql("SELECT ");
         out.push_sql(whom);
         out.push_sql(", settled_micros, model, outcome FROM ");
         out.push_sql(table);
-        // SQLite, which keeps no statistics, would rather read all that the primary key finds and sort it.
-        if TypeId::of::<DB>() == TypeId::of::<Sqlite>() {
-            out.push_sql(" INDEXED BY ");
-            out.push_sql(index);
-        }
-        out.push_sql(" WHERE start_ms = ");
-        out.push_bind_param::<BigInt, _>(&self.start_ms)?;
-        out.push_sql(" AND ");
-        out.push_sql(condition);
+        condition
+    }
+
+    fn order<'b, DB>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()>
+    where
+        DB: Backend + HasSqlType<BigInt>,
+        i64: ToSql<BigInt, DB>,
+    {
         out.push_bind_param::<BigInt, _>(&self.id)?;
         out.push_sql(" ORDER BY settled_micros DESC LIMIT ");
         out.push_bind_param::<BigInt, _>(&RANKED_ROWS)
     }
 }
 
-impl<const OF: usize> QueryId for Dearest<OF> {
+impl<const OF: usize> QueryFragment<Sqlite> for Dearest<OF, i64> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        let condition = self.select(&mut out);
+        // It keeps no statistics, and would rather read all that the primary key finds and sort it.
+        out.push_sql(" INDEXED BY ");
+        out.push_sql(RANKINGS[OF].2);
+        out.push_sql(" WHERE start_ms = ");
+        out.push_bind_param::<BigInt, _>(&self.start)?;
+        out.push_sql(" AND ");
+        out.push_sql(condition);
+        self.order(&mut out)
+    }
+}
+
+impl<const OF: usize> QueryFragment<Pg> for Dearest<OF, Vec<i64>> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT dear.* FROM unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.start)?;
+        out.push_sql(") piece (start_ms) CROSS JOIN LATERAL (");
+        let condition = self.select(&mut out);
+        out.push_sql(" WHERE start_ms = piece.start_ms AND ");
+        out.push_sql(condition);
+        self.order(&mut out)?;
+        out.push_sql(") dear");
+        Ok(())
+    }
+}
+
+impl<const OF: usize, Start: 'static> QueryId for Dearest<OF, Start> {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<const OF: usize> Query for Dearest<OF> {
+impl<const OF: usize, Start> Query for Dearest<OF, Start> {
     type SqlType = (BigInt, BigInt, Text, Text);
 }
 
-impl<C, const OF: usize> RunQueryDsl<C> for Dearest<OF> {}
+impl<C, const OF: usize, Start> RunQueryDsl<C> for Dearest<OF, Start> {}
 
 /// What was resolved at the watermark or later, in the span and the scope.
 fn since(connection: &mut Connection, rolled_ms: i64, scope: &Scope, span: Span) -> Result<Vec<Row>, Error> {
@@ -434,8 +465,8 @@ fn recent(connection: &mut Connection, scope: &Scope, span: Span) -> Result<Vec<
         Text => scope.outcome.unwrap_or_default())?)
 }
 
-fn listed(numbers: &[i64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+fn listed(numbers: impl IntoIterator<Item = impl ToString>) -> String {
+    let numbers: Vec<String> = numbers.into_iter().map(|number| number.to_string()).collect();
     numbers.join(", ")
 }
 
