@@ -303,6 +303,7 @@ fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Resul
         script +=
             &made(&format!("gathered_{list}"), &format!("SELECT {columns} FROM taken ORDER BY {columns}"));
     }
+    script += "DROP TABLE taken";
     Ok(connection.batch_execute(&script)?)
 }
 
