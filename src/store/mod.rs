@@ -34,6 +34,7 @@ pub mod sign_in_throttles;
 pub mod upstream_hours;
 pub mod upstreams;
 pub mod usage;
+pub mod usage_ranking;
 pub mod usage_rollup;
 pub mod user_list;
 pub mod users;

@@ -1,22 +1,15 @@
 //! What was used, by hour or day: the rollups, and what was resolved since, added up as of one moment. Few rows are read
 //! however many charges there are. Ask within [`Connection::snapshot`], or the two parts may not fit together.
 
+use super::usage_ranking::{self, Dear};
 use super::usage_rollup::{self, HOUR_MS, Progress};
 use super::{Connection, ask};
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
-use diesel::backend::Backend;
-use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, HasSqlType, Text};
-use diesel::sqlite::Sqlite;
+use diesel::sql_types::{BigInt, Text};
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
-
-/// Of each hour or day, so many of its dearest rows are looked at to find who spent most.
-const RANKED_ROWS: i64 = 100;
 
 /// How finely time is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,10 +224,7 @@ impl<'a> Usage<'a> {
     /// The engine's.
     pub fn dearest_of_keys(&mut self) -> Result<Vec<Dear>, Error> {
         let user_id = self.scope.user_id.unwrap_or(0);
-        match self.span.grain {
-            Grain::Hour => self.dearest::<KEYS_OF_HOUR>(user_id),
-            Grain::Day => self.dearest::<KEYS_OF_DAY>(user_id),
-        }
+        usage_ranking::keys(self.connection, user_id, self.span)
     }
 
     /// The user's keys that spent most, at most `count`, the dearest first.
@@ -247,11 +237,7 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The engine's.
     pub fn top_users(&mut self, count: usize) -> Result<Vec<i64>, Error> {
-        // No user's number: the value only takes its place.
-        let dearest = match self.span.grain {
-            Grain::Hour => self.dearest::<USERS_OF_HOUR>(0)?,
-            Grain::Day => self.dearest::<USERS_OF_DAY>(0)?,
-        };
+        let dearest = usage_ranking::users(self.connection, self.span)?;
         Ok(self.top(&dearest, |row| row.user_id, count))
     }
 
@@ -312,119 +298,7 @@ impl<'a> Usage<'a> {
             Text => self.scope.model.as_deref().unwrap_or_default(),
             Text => self.scope.outcome.unwrap_or_default())?)
     }
-
-    /// The dearest rows of each hour or day, whatever the scope's model and outcome. Whoever is among them most is who
-    /// spent most: exactly so while no piece of time has more rows than are looked at.
-    fn dearest<const OF: usize>(&mut self, id: i64) -> Result<Vec<Dear>, Error> {
-        match self.connection {
-            Connection::Sqlite(connection) => {
-                let mut rows = Vec::new();
-                for start_ms in self.span.starts() {
-                    rows.extend(Dearest::<OF, i64> { start: start_ms, id }.load::<Dear>(connection)?);
-                }
-                Ok(rows)
-            }
-            // One round trip for all of them.
-            Connection::Postgres(connection) => {
-                let starts: Vec<i64> = self.span.starts().collect();
-                Ok(Dearest::<OF, Vec<i64>> { start: starts, id }.load(connection)?)
-            }
-        }
-    }
 }
-
-/// A row among the dearest of its hour or day.
-#[derive(Debug, Queryable)]
-pub struct Dear {
-    /// Whose: a key's id or a user's.
-    id: i64,
-    settled_micros: i64,
-    model: String,
-    outcome: String,
-}
-
-const KEYS_OF_HOUR: usize = 0;
-const KEYS_OF_DAY: usize = 1;
-const USERS_OF_HOUR: usize = 2;
-const USERS_OF_DAY: usize = 3;
-
-/// Who is ranked, and the table, index and condition.
-const RANKINGS: [(&str, &str, &str, &str); 4] = [
-    ("key_id", "usage_hourly", "usage_hourly_by_start", "key_id > 0 AND user_id = "),
-    ("key_id", "usage_daily", "usage_daily_by_start", "key_id > 0 AND user_id = "),
-    ("user_id", "usage_hourly", "usage_hourly_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
-    ("user_id", "usage_daily", "usage_daily_of_users", "key_id = 0 AND user_id > 0 AND user_id <> "),
-];
-
-/// The dearest rows of one hour or day (SQLite), or of each of several (PostgreSQL). A query of its own that stays prepared.
-struct Dearest<const OF: usize, Start> {
-    start: Start,
-    id: i64,
-}
-
-impl<const OF: usize, Start> Dearest<OF, Start> {
-    /// Nothing that the index does not have is asked for: the rows themselves lie far apart.
-    fn select<'b, DB>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> &'static str
-    where
-        DB: Backend,
-    {
-        let (whom, table, _, condition) = RANKINGS[OF];
-        out.push_sql("SELECT ");
-        out.push_sql(whom);
-        out.push_sql(", settled_micros, model, outcome FROM ");
-        out.push_sql(table);
-        condition
-    }
-
-    fn order<'b, DB>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()>
-    where
-        DB: Backend + HasSqlType<BigInt>,
-        i64: ToSql<BigInt, DB>,
-    {
-        out.push_bind_param::<BigInt, _>(&self.id)?;
-        out.push_sql(" ORDER BY settled_micros DESC LIMIT ");
-        out.push_bind_param::<BigInt, _>(&RANKED_ROWS)
-    }
-}
-
-impl<const OF: usize> QueryFragment<Sqlite> for Dearest<OF, i64> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let condition = self.select(&mut out);
-        // It keeps no statistics, and would rather read all that the primary key finds and sort it.
-        out.push_sql(" INDEXED BY ");
-        out.push_sql(RANKINGS[OF].2);
-        out.push_sql(" WHERE start_ms = ");
-        out.push_bind_param::<BigInt, _>(&self.start)?;
-        out.push_sql(" AND ");
-        out.push_sql(condition);
-        self.order(&mut out)
-    }
-}
-
-impl<const OF: usize> QueryFragment<Pg> for Dearest<OF, Vec<i64>> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT dear.* FROM unnest(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.start)?;
-        out.push_sql(") piece (start_ms) CROSS JOIN LATERAL (");
-        let condition = self.select(&mut out);
-        out.push_sql(" WHERE start_ms = piece.start_ms AND ");
-        out.push_sql(condition);
-        self.order(&mut out)?;
-        out.push_sql(") dear");
-        Ok(())
-    }
-}
-
-impl<const OF: usize, Start: 'static> QueryId for Dearest<OF, Start> {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl<const OF: usize, Start> Query for Dearest<OF, Start> {
-    type SqlType = (BigInt, BigInt, Text, Text);
-}
-
-impl<C, const OF: usize, Start> RunQueryDsl<C> for Dearest<OF, Start> {}
 
 /// What was resolved at the watermark or later, in the span and the scope.
 fn since(connection: &mut Connection, rolled_ms: i64, scope: &Scope, span: Span) -> Result<Vec<Row>, Error> {
