@@ -2,7 +2,7 @@
 
 use super::Connection;
 use super::groups::Group;
-use super::key_list::Sieve;
+use super::key_list::{Sieve, only_possible};
 use super::keys::Key;
 use super::lower;
 use super::paging::{self, Cursor, Page, Place};
@@ -133,16 +133,7 @@ fn batch(
         let in_name = lower(api_keys::name).like(lower(pattern.into_sql::<Text>())).escape('\\');
         rows = rows.filter(in_name.or(api_keys::user_id.eq_any(owners)));
     }
-    // Which of these have the status is the domain's to say; the engine leaves out those that cannot.
-    match query.status {
-        Some(Status::Disabled) => rows = rows.filter(api_keys::enabled.eq(false)),
-        Some(Status::Expired) => rows = rows.filter(api_keys::expires_at_ms.le(now_ms)),
-        Some(Status::Exhausted) => {
-            rows = rows.filter(api_keys::credit_limit_micros.le(key_credits::credits_used_micros.nullable()));
-        }
-        Some(Status::Active) => rows = rows.filter(api_keys::enabled.eq(true)),
-        None => {}
-    }
+    rows = only_possible!(rows, query.status, now_ms);
     let rows = match query.sort {
         Sort::Created => {
             if let Some(place) = place {

@@ -12,6 +12,7 @@ use crate::error::Error;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
+use std::collections::HashMap;
 
 /// Columns that have an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,7 +67,7 @@ pub fn page(
         query.limit,
         |row| cursor(query.sort, row),
         sieve.is_needed().then_some(&keeps),
-        |place, limit| batch(connection, user_id, query, descending, place, limit),
+        |place, limit| batch(connection, user_id, query, (descending, now_ms), place, limit),
     )
 }
 
@@ -137,68 +138,96 @@ fn cursor(sort: Sort, (key, group): &(Key, Group)) -> Cursor {
     Cursor { value, id: key.id }
 }
 
+/// Leaves out of `$rows` those that cannot have a status; which of the others have it is the domain's to say.
+macro_rules! only_possible {
+    ($rows:expr, $status:expr, $now_ms:expr) => {
+        match $status {
+            Some(Status::Disabled) => $rows.filter(api_keys::enabled.eq(false)),
+            Some(Status::Expired) => $rows.filter(api_keys::expires_at_ms.le($now_ms)),
+            Some(Status::Exhausted) => {
+                $rows.filter(api_keys::credit_limit_micros.le(key_credits::credits_used_micros.nullable()))
+            }
+            Some(Status::Active) => $rows.filter(api_keys::enabled.eq(true)),
+            None => $rows,
+        }
+    };
+}
+pub(super) use only_possible;
+
+/// The rows behind `place`, found by what the order needs and no more: sorting carries ids, and only those of the page
+/// are read whole.
 fn batch(
     connection: &mut Connection,
     user_id: i64,
     query: &KeyQuery,
-    descending: bool,
+    (descending, now_ms): (bool, i64),
     place: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<(Key, Group)>, Error> {
-    let mut rows = api_keys::table
+    let mut ids = api_keys::table
         .inner_join(key_credits::table)
-        .inner_join(groups::table)
         .filter(api_keys::user_id.eq(user_id))
         .limit(limit)
-        .select((Key::as_select(), Group::as_select()))
+        .select(api_keys::id)
         .into_boxed();
-    if let Some(pattern) = Sieve::new(&query.search, None, 0).pattern() {
-        rows = rows.filter(lower(api_keys::name).like(lower(pattern.into_sql::<Text>())).escape('\\'));
+    if let Some(pattern) = Sieve::new(&query.search, None, now_ms).pattern() {
+        ids = ids.filter(lower(api_keys::name).like(lower(pattern.into_sql::<Text>())).escape('\\'));
     }
-    // One arm a column: the expression, and the cursor's value in its type.
+    ids = only_possible!(ids, query.status, now_ms);
+    // One arm a column: the expression, and the cursor's value in its type. Of what is said of the place, the first part
+    // is what an index understands, the second what is true.
     macro_rules! ordered {
         ($expression:expr, $value:expr) => {{
             if let Some(place) = place {
-                let value = $value(place);
-                rows = if descending {
-                    rows.filter(
-                        $expression
-                            .lt(value.clone())
-                            .or($expression.eq(value).and(api_keys::id.lt(place.id))),
-                    )
+                let value = || $value(place);
+                ids = if descending {
+                    ids.filter($expression.le(value()))
+                        .filter($expression.lt(value()).or(api_keys::id.lt(place.id)))
                 } else {
-                    rows.filter(
-                        $expression
-                            .gt(value.clone())
-                            .or($expression.eq(value).and(api_keys::id.gt(place.id))),
-                    )
+                    ids.filter($expression.ge(value()))
+                        .filter($expression.gt(value()).or(api_keys::id.gt(place.id)))
                 };
             }
             if descending {
-                rows.order(($expression.desc(), api_keys::id.desc()))
+                ids.order(($expression.desc(), api_keys::id.desc()))
             } else {
-                rows.order(($expression.asc(), api_keys::id.asc()))
+                ids.order(($expression.asc(), api_keys::id.asc()))
             }
         }};
     }
+    // Not joined: for most orders nothing of the group is asked.
+    macro_rules! group_name {
+        () => {
+            groups::table.filter(groups::id.eq(api_keys::group_id)).select(lower(groups::name)).single_value()
+        };
+    }
     let number = Cursor::number;
     let folded = |place: &Cursor| lower(place.value.clone().into_sql::<Text>());
-    let rows = match query.sort {
+    let ids = match query.sort {
         Sort::Created => {
             if let Some(place) = place {
-                rows = if descending {
-                    rows.filter(api_keys::id.lt(place.id))
+                ids = if descending {
+                    ids.filter(api_keys::id.lt(place.id))
                 } else {
-                    rows.filter(api_keys::id.gt(place.id))
+                    ids.filter(api_keys::id.gt(place.id))
                 };
             }
-            if descending { rows.order(api_keys::id.desc()) } else { rows.order(api_keys::id.asc()) }
+            if descending { ids.order(api_keys::id.desc()) } else { ids.order(api_keys::id.asc()) }
         }
         Sort::Name => ordered!(lower(api_keys::name), folded),
-        Sort::Group => ordered!(lower(groups::name), folded),
+        Sort::Group => ordered!(group_name!(), |place: &Cursor| folded(place).nullable()),
         Sort::Used => ordered!(key_credits::credits_used_micros, number),
         Sort::Expiry => ordered!(sql::<BigInt>("coalesce(expires_at_ms, 9223372036854775807)"), number),
         Sort::LastUsed => ordered!(sql::<BigInt>("coalesce(last_used_at_ms, 0)"), number),
     };
-    Ok(rows.load(connection)?)
+    let ids: Vec<i64> = ids.load(connection)?;
+    let places: HashMap<i64, usize> = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+    let mut rows: Vec<(Key, Group)> = api_keys::table
+        .inner_join(key_credits::table)
+        .inner_join(groups::table)
+        .filter(api_keys::id.eq_any(ids))
+        .select((Key::as_select(), Group::as_select()))
+        .load(connection)?;
+    rows.sort_by_key(|(key, _)| places.get(&key.id));
+    Ok(rows)
 }
