@@ -295,7 +295,7 @@ pub fn find_offer(connection: &mut Connection, name: &str) -> Result<Offer, Erro
         .filter(models::name.eq(name).and(models::deleted_at_ms.is_null()))
         .order(prices::version.desc())
         .select((Model::as_select(), PriceVersion::as_select()))
-        .first(connection)?;
+        .get_result(connection)?;
     let routes = routes(connection, model.id)?.into_iter().map(Arc::new).collect();
     Ok(Offer { model, price, routes })
 }
