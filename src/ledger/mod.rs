@@ -5,10 +5,12 @@ pub mod decide;
 mod figures;
 mod ids;
 mod known;
+mod reading;
 mod recovery;
 mod rows;
 mod statements;
 mod writer;
+mod writing;
 
 pub use decide::{Amount, HoldRequest, Left, Outcome, Refusal, Resolution, Resolved};
 pub use ids::ChargeIds;

@@ -1,12 +1,12 @@
 //! The ledger's own statements, with a text that never changes, so that both engines prepare each of them once.
-//! (diesel prepares an UPDATE anew every time.) SQLite gets a statement a row; PostgreSQL, where a round trip is what
-//! costs, one statement a table, its rows as one JSON array.
+//! (diesel prepares an UPDATE anew every time.) SQLite gets a statement a row; PostgreSQL one for all rows of a batch.
 
 use diesel::backend::Backend;
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, HasSqlType, Nullable, Text};
 use std::sync::LazyLock;
 
 /// Opens one charge.
@@ -17,15 +17,6 @@ pub(super) const CLOSE_CHARGE: usize = 1;
 pub(super) const MOVE_ACCOUNT: usize = 2;
 /// Moves a key's money.
 pub(super) const MOVE_KEY: usize = 3;
-/// Opens charges.
-pub(super) const OPEN_CHARGES: usize = 4;
-/// Closes charges.
-pub(super) const CLOSE_CHARGES: usize = 5;
-/// Moves accounts' money.
-pub(super) const MOVE_ACCOUNTS: usize = 6;
-/// Moves keys' money.
-pub(super) const MOVE_KEYS: usize = 7;
-
 /// Opens one charge.
 const OPEN_CHARGE_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, \
     instance_id, state, held_micros, input_held_micros, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?)";
@@ -44,56 +35,49 @@ const MOVE_ACCOUNT_SQL: &str =
 const MOVE_KEY_SQL: &str = "UPDATE key_credits SET credits_used_micros = credits_used_micros + ?, \
     credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE key_id = ?";
 
-/// Opens charges, from an array of [`super::rows`]' `OpenRow`.
-const OPEN_CHARGES_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
+/// All four for many rows, each column of theirs an array.
+const BATCH_SQL: &str = "WITH opened AS (INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
     multiplier_micros, instance_id, state, held_micros, input_held_micros, created_at_ms) \
     SELECT id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, 'held', held_micros, \
-    input_held_micros, created_at_ms FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, user_id bigint, \
-    key_id bigint, key_name text, model text, price_id bigint, multiplier_micros bigint, instance_id bigint, \
-    held_micros bigint, input_held_micros bigint, created_at_ms bigint)";
-
-/// Closes charges, from an array of `CloseRow`.
-const CLOSE_CHARGES_SQL: &str = "UPDATE charges SET state = row.state, settled_micros = row.settled_micros, \
+    input_held_micros, created_at_ms FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], \
+    ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[]) AS row (id, user_id, key_id, \
+    key_name, model, price_id, multiplier_micros, instance_id, held_micros, input_held_micros, created_at_ms) \
+    RETURNING 1), \
+    closed AS (UPDATE charges SET state = row.state, settled_micros = row.settled_micros, \
     outcome = row.outcome, usage_source = row.usage_source, input_tokens = row.input_tokens, \
     cached_input_tokens = row.cached_input_tokens, output_tokens = row.output_tokens, \
     upstream_id = row.upstream_id, status = row.status, first_byte_ms = row.first_byte_ms, \
     resolved_at_ms = row.resolved_at_ms, cache_write_tokens = row.cache_write_tokens, \
     reasoning_tokens = row.reasoning_tokens, images = row.images, audio_ms = row.audio_ms, \
-    characters = row.characters FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, state text, \
-    settled_micros bigint, outcome text, usage_source text, input_tokens bigint, cached_input_tokens bigint, \
-    output_tokens bigint, upstream_id bigint, status bigint, first_byte_ms bigint, resolved_at_ms bigint, \
-    cache_write_tokens bigint, reasoning_tokens bigint, images bigint, audio_ms bigint, characters bigint) \
-    WHERE charges.id = row.id AND charges.state = 'held'";
-
-/// Moves accounts' money, from an array of `MoveRow`.
-const MOVE_ACCOUNTS_SQL: &str = "UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
-    held_micros = users.held_micros + row.held_micros FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
-    settled_micros bigint, held_micros bigint) WHERE users.id = row.id";
-
-/// Moves keys' money, from an array of `MoveRow`.
-const MOVE_KEYS_SQL: &str = "UPDATE key_credits SET \
-    credits_used_micros = credits_used_micros + row.settled_micros, \
+    characters = row.characters FROM unnest(?::text[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], \
+    ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], \
+    ?::bigint[], ?::bigint[], ?::bigint[]) AS row (state, settled_micros, outcome, usage_source, input_tokens, \
+    cached_input_tokens, output_tokens, upstream_id, status, first_byte_ms, resolved_at_ms, cache_write_tokens, \
+    reasoning_tokens, images, audio_ms, characters, id) WHERE charges.id = row.id AND charges.state = 'held' \
+    RETURNING 1), \
+    accounts AS (UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
+    held_micros = users.held_micros + row.held_micros FROM unnest(?::bigint[], ?::bigint[], ?::bigint[]) \
+    AS row (settled_micros, held_micros, id) WHERE users.id = row.id RETURNING 1), \
+    keys AS (UPDATE key_credits SET credits_used_micros = credits_used_micros + row.settled_micros, \
     credits_held_micros = credits_held_micros + row.held_micros, \
-    last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM jsonb_to_recordset(?::jsonb) AS row (id bigint, \
-    settled_micros bigint, held_micros bigint, used_at_ms bigint) WHERE key_credits.key_id = row.id";
+    last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], \
+    ?::bigint[]) AS row (settled_micros, held_micros, used_at_ms, id) WHERE key_credits.key_id = row.id RETURNING 1) \
+    SELECT (SELECT count(*) FROM opened), (SELECT count(*) FROM closed), (SELECT count(*) FROM accounts), \
+    (SELECT count(*) FROM keys)";
+
+/// As it stands behind the `?` of a column of texts.
+const TEXTS_TYPE: &str = "::text[]";
 
 /// The texts, by the numbers above.
-const TEXTS: [&str; 8] = [
-    OPEN_CHARGE_SQL,
-    CLOSE_CHARGE_SQL,
-    MOVE_ACCOUNT_SQL,
-    MOVE_KEY_SQL,
-    OPEN_CHARGES_SQL,
-    CLOSE_CHARGES_SQL,
-    MOVE_ACCOUNTS_SQL,
-    MOVE_KEYS_SQL,
-];
+const TEXTS: [&str; 4] = [OPEN_CHARGE_SQL, CLOSE_CHARGE_SQL, MOVE_ACCOUNT_SQL, MOVE_KEY_SQL];
 
 /// The texts cut at each `?`, once: diesel walks a statement several times whenever it runs.
-static PIECES: LazyLock<[Vec<&'static str>; 8]> =
+static PIECES: LazyLock<[Vec<&'static str>; 4]> =
     LazyLock::new(|| TEXTS.map(|text| text.split('?').collect()));
+static BATCH_PIECES: LazyLock<Vec<&'static str>> = LazyLock::new(|| BATCH_SQL.split('?').collect());
 
 /// A value in a statement.
+#[derive(Clone, Copy)]
 pub(super) enum Bind<'a> {
     /// A number, or none.
     Number(Option<i64>),
@@ -136,3 +120,90 @@ impl<const TEXT: usize> QueryId for Statement<'_, TEXT> {
 }
 
 impl<C, const TEXT: usize> RunQueryDsl<C> for Statement<'_, TEXT> {}
+
+/// What PostgreSQL gets of a batch: gives how many charges were opened and closed, and how many accounts and keys moved.
+pub(super) struct Batch<'a> {
+    /// One for each `?`, in order.
+    columns: Vec<Column<'a>>,
+}
+
+enum Column<'a> {
+    Numbers(Vec<Option<i64>>),
+    Texts(Vec<Option<&'a str>>),
+}
+
+impl<'a> Batch<'a> {
+    /// Of the rows of each of the four statements.
+    pub fn new<const O: usize, const C: usize, const A: usize, const K: usize>(
+        opened: impl Iterator<Item = [Bind<'a>; O]>,
+        closed: impl Iterator<Item = [Bind<'a>; C]>,
+        accounts: impl Iterator<Item = [Bind<'a>; A]>,
+        keys: impl Iterator<Item = [Bind<'a>; K]>,
+    ) -> Self {
+        let mut batch = Self { columns: Vec::with_capacity(BATCH_PIECES.len()) };
+        batch.add(opened);
+        batch.add(closed);
+        batch.add(accounts);
+        batch.add(keys);
+        batch
+    }
+
+    fn add<const N: usize>(&mut self, rows: impl Iterator<Item = [Bind<'a>; N]>) {
+        let rows: Vec<[Bind<'a>; N]> = rows.collect();
+        for index in 0..N {
+            let values = rows.iter().map(|row| row[index]);
+            let behind = BATCH_PIECES.get(self.columns.len() + 1).copied().unwrap_or_default();
+            self.columns.push(if behind.starts_with(TEXTS_TYPE) {
+                Column::Texts(values.map(Bind::text).collect())
+            } else {
+                Column::Numbers(values.map(Bind::number).collect())
+            });
+        }
+    }
+}
+
+impl<'a> Bind<'a> {
+    fn number(self) -> Option<i64> {
+        match self {
+            Self::Number(value) => value,
+            Self::Text(_) => None,
+        }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(value) => value,
+            Self::Number(_) => None,
+        }
+    }
+}
+
+impl QueryFragment<Pg> for Batch<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let mut columns = self.columns.iter();
+        for (index, piece) in BATCH_PIECES.iter().enumerate() {
+            if index > 0 {
+                match columns.next() {
+                    Some(Column::Numbers(values)) => {
+                        out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)?;
+                    }
+                    Some(Column::Texts(values)) => out.push_bind_param::<Array<Nullable<Text>>, _>(values)?,
+                    None => debug_assert!(false, "a column for each ?"),
+                }
+            }
+            out.push_sql(piece);
+        }
+        Ok(())
+    }
+}
+
+impl QueryId for Batch<'_> {
+    type QueryId = Batch<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Batch<'_> {
+    type SqlType = (BigInt, BigInt, BigInt, BigInt);
+}
+
+impl RunQueryDsl<PgConnection> for Batch<'_> {}

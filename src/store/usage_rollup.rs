@@ -58,39 +58,15 @@ pub fn progress(connection: &mut Connection) -> Result<Progress, Error> {
 ///
 /// # Errors
 /// The engine's.
-pub fn resolution_moment(connection: &mut Connection) -> Result<i64, Error> {
-    match connection {
-        Connection::Sqlite(connection) => {
-            let closing_ms: i64 =
-                usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(connection)?;
-            Ok(clock::now_ms().max(closing_ms))
-        }
-        Connection::Postgres(connection) => Ok(ResolutionMoment.get_result(connection)?),
-    }
+pub fn resolution_moment(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    let closing_ms: i64 =
+        usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(connection)?;
+    Ok(clock::now_ms().max(closing_ms))
 }
 
-/// A query of its own, so that it stays prepared.
-#[derive(diesel::query_builder::QueryId)]
-struct ResolutionMoment;
-
-impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for ResolutionMoment {
-    fn walk_ast<'b>(
-        &'b self,
-        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
-    ) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, \
-             (SELECT closing_ms FROM usage_progress WHERE id = 1))",
-        );
-        Ok(())
-    }
-}
-
-impl diesel::query_builder::Query for ResolutionMoment {
-    type SqlType = BigInt;
-}
-
-impl RunQueryDsl<PgConnection> for ResolutionMoment {}
+/// The same, as PostgreSQL computes it.
+pub const RESOLUTION_MOMENT: &str = "greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, \
+    (SELECT closing_ms FROM usage_progress WHERE id = 1))";
 
 /// A moment before which nothing is resolved any more, once what is under way is over.
 #[derive(Debug, Clone, Copy)]
