@@ -62,13 +62,16 @@ pub fn page(
     let descending = query.descending != query.place.is_backwards();
     let sieve = Sieve::new(&query.search, query.status, now_ms);
     let keeps = |(key, _): &(Key, Group)| sieve.keeps(key);
-    paging::read(
-        &query.place,
-        query.limit,
-        |row| cursor(query.sort, row),
-        sieve.is_needed().then_some(&keeps),
-        |place, limit| batch(connection, user_id, query, (descending, now_ms), place, limit),
-    )
+    // What is found and what is then read whole are of one moment: a page that came short would seem the last.
+    connection.snapshot(|connection| {
+        paging::read(
+            &query.place,
+            query.limit,
+            |row| cursor(query.sort, row),
+            sieve.is_needed().then_some(&keeps),
+            |place, limit| batch(connection, user_id, query, (descending, now_ms), place, limit),
+        )
+    })
 }
 
 /// What the engine cannot decide: the status, which is the domain's to say, and text beyond ASCII, whose case SQLite
