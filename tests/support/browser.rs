@@ -87,6 +87,9 @@ fn capabilities(kind: Kind, profile: &std::path::Path) -> Capabilities {
     capabilities
 }
 
+/// However unlucky with its ports, no oftener.
+const STARTS_MAX: usize = 20;
+
 /// ChromeDriver on a port that it chose itself.
 struct ChromeDriver {
     process: Child,
@@ -94,7 +97,14 @@ struct ChromeDriver {
 }
 
 impl ChromeDriver {
+    /// It chooses a port that is free on IPv6 and gives up where IPv4 has that one taken ("IPv4 port not available"), as a
+    /// server of another test may have: then it is started again.
     fn start() -> Self {
+        (0..STARTS_MAX).find_map(|_| Self::start_once()).expect("chromedriver finds a free port")
+    }
+
+    /// `None` when it ended without naming its port.
+    fn start_once() -> Option<Self> {
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -102,11 +112,14 @@ impl ChromeDriver {
             .spawn()
             .expect("chromedriver is installed: see `make test`");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let port = lines.map_while(Result::ok).find_map(|line| {
+        let port: Option<u16> = lines.map_while(Result::ok).find_map(|line| {
             line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
-        let port: u16 = port.expect("chromedriver names its port");
-        Self { process, url: format!("http://127.0.0.1:{port}") }
+        let Some(port) = port else {
+            process.wait().expect("it has ended");
+            return None;
+        };
+        Some(Self { process, url: format!("http://127.0.0.1:{port}") })
     }
 
     fn stop(&mut self) {
