@@ -18,10 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `first` would bind a limit, and SQLite plans a statement anew for every limit it is given.)
 const ONE_BY_ONE_MAX: usize = 8;
 
-/// Loads columns of the rows of some ids, in order of id; locked by `$lock` where the engine has row locks: SQLite's
-/// writer has the file to itself.
+/// Loads columns of the rows of some ids, in order of id; locked where the engine has row locks: SQLite's writer has the
+/// file to itself.
 macro_rules! rows {
-    ($connection:expr, $table:ident, $ids:expr, $columns:expr, $row:ty $(, $lock:ident)?) => {
+    ($connection:expr, $table:ident, $ids:expr, $columns:expr, $row:ty) => {
         match $connection {
             Connection::Sqlite(connection) if $ids.len() <= ONE_BY_ONE_MAX => {
                 let mut rows = Vec::with_capacity($ids.len());
@@ -39,7 +39,7 @@ macro_rules! rows {
                 .filter($table::id.eq_any($ids))
                 .order($table::id)
                 .select($columns)
-                $(.$lock())?
+                .for_no_key_update()
                 .load::<$row>(connection)?,
         }
     };
@@ -123,8 +123,7 @@ fn read_charges(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTre
             charges::held_micros,
             charges::input_held_micros,
         ),
-        Columns,
-        for_no_key_update
+        Columns
     );
     let row = |(id, user_id, key_id, word, held_micros, input_held_micros): (_, _, _, String, _, _)| {
         (id, ChargeRow { user_id, key_id, open: word == state::HELD, held_micros, input_held_micros })
@@ -142,8 +141,7 @@ fn read_accounts(
         users,
         ids,
         (users::id, users::revision, users::balance_micros, users::held_micros),
-        Columns,
-        for_no_key_update
+        Columns
     );
     let row = |(id, revision, balance_micros, held_micros)| {
         (id, AccountRow { revision, balance_micros, held_micros })

@@ -17,10 +17,10 @@ pub(super) fn write(
     resolutions: &[Resolution],
     changes: &Changes,
 ) -> Result<(), Error> {
-    let opened = changes.opened.iter().map(|&index| opened(&holds[index], instance_id, now_ms));
-    let closed = changes.closed.iter().map(|&(index, micros)| closed(&resolutions[index], micros, now_ms));
-    let accounts = changes.accounts.iter().map(|(&id, moved)| moved_account(id, moved));
-    let keys = changes.keys.iter().map(|(&id, moved)| moved_key(id, moved, now_ms));
+    let opened = changes.opened.iter().map(|&index| open_row(&holds[index], instance_id, now_ms));
+    let closed = changes.closed.iter().map(|&(index, micros)| close_row(&resolutions[index], micros, now_ms));
+    let accounts = changes.accounts.iter().map(|(&id, moved)| account_row(id, moved));
+    let keys = changes.keys.iter().map(|(&id, moved)| key_row(id, moved, now_ms));
     match connection {
         Connection::Sqlite(connection) => {
             for binds in opened {
@@ -51,7 +51,7 @@ pub(super) fn write(
 }
 
 /// A new charge.
-fn opened(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11] {
+fn open_row(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11] {
     let number = |value| Bind::Number(Some(value));
     [
         number(hold.charge_id),
@@ -69,7 +69,7 @@ fn opened(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11] {
 }
 
 /// What a resolution changes of its charge.
-fn closed(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> [Bind<'static>; 17] {
+fn close_row(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> [Bind<'static>; 17] {
     let is_release = resolution.amount == Amount::Release;
     let (usage, source) = resolution.usage.unzip();
     let number = |value| Bind::Number(Some(value));
@@ -95,12 +95,12 @@ fn closed(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> [Bind<'s
 }
 
 /// What a batch changes of an account.
-fn moved_account(id: i64, moved: &Moved) -> [Bind<'static>; 3] {
+fn account_row(id: i64, moved: &Moved) -> [Bind<'static>; 3] {
     [moved.settled_micros, moved.held_micros, id].map(|value| Bind::Number(Some(value)))
 }
 
 /// What a batch changes of a key.
-fn moved_key(id: i64, moved: &Moved, now_ms: i64) -> [Bind<'static>; 4] {
+fn key_row(id: i64, moved: &Moved, now_ms: i64) -> [Bind<'static>; 4] {
     let used_at_ms = moved.used_now.then_some(now_ms);
     [Some(moved.settled_micros), Some(moved.held_micros), used_at_ms, Some(id)].map(Bind::Number)
 }
