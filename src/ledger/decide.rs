@@ -214,6 +214,8 @@ pub struct ChargeRow {
 pub struct Rows {
     /// The moment.
     pub now_ms: i64,
+    /// Usage is, or is being, summed up to here: nothing is resolved before it any more. Read when the charges are locked.
+    pub closing_ms: i64,
     /// By id; a deleted key has none.
     pub keys: BTreeMap<i64, KeyRow>,
     /// By id.
@@ -224,6 +226,13 @@ pub struct Rows {
     pub models: BTreeMap<i64, i64>,
     /// By id.
     pub charges: BTreeMap<i64, ChargeRow>,
+}
+
+impl Rows {
+    /// When what this batch resolves is resolved: now, and never before what is closed, whatever the clock says.
+    pub fn resolution_ms(&self) -> i64 {
+        self.now_ms.max(self.closing_ms)
+    }
 }
 
 /// A change of the money columns of a row, as differences: added in the row itself, so none is ever overwritten.

@@ -6,8 +6,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
-use crate::store::schema::{api_keys, charges, groups, key_credits, models, users};
-use crate::store::usage_rollup;
+use crate::store::schema::{api_keys, charges, groups, key_credits, models, usage_progress, users};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -69,8 +68,7 @@ pub(super) fn read(
     // A hold depends on these and does not change them: they are read, not locked.
     let group_ids = unknown(holds.iter().map(|hold| hold.group_id), &rows.groups);
     let model_ids = unknown(holds.iter().map(|hold| hold.model_id), &rows.models);
-    // The moment is read last: whoever waited for a lock is judged by when it was granted. Nothing is resolved at a moment
-    // that usage has been summed up to already.
+    // The moment is read last: whoever waited for a lock is judged by when it was granted.
     match connection {
         Connection::Sqlite(sqlite) => {
             for id in group_ids {
@@ -85,10 +83,11 @@ pub(super) fn read(
                     models::table.find(id).select(columns).get_result::<(i64, i64)>(sqlite).optional()?,
                 );
             }
-            rows.now_ms = match resolutions.is_empty() {
-                true => clock::now_ms(),
-                false => usage_rollup::resolution_moment(sqlite)?,
-            };
+            if !resolutions.is_empty() {
+                rows.closing_ms =
+                    usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(sqlite)?;
+            }
+            rows.now_ms = clock::now_ms();
         }
         Connection::Postgres(postgres) => {
             let (group_ids, model_ids) = (group_ids.into_iter().collect(), model_ids.into_iter().collect());
@@ -96,6 +95,7 @@ pub(super) fn read(
                 match what {
                     Unlocked::GROUP => drop(rows.groups.insert(id, value)),
                     Unlocked::MODEL => drop(rows.models.insert(id, value)),
+                    Unlocked::CLOSING => rows.closing_ms = value,
                     _ => rows.now_ms = value,
                 }
             }
@@ -210,7 +210,7 @@ impl Query for LockedKeys {
 
 impl RunQueryDsl<PgConnection> for LockedKeys {}
 
-/// What a hold depends on and nobody locks, and the moment, in one round trip: rows of what it is, an id and a value.
+/// What a hold depends on and nobody locks, what is closed, and the moment, in one round trip: rows of what it is, an id and a value.
 struct Unlocked {
     group_ids: Vec<i64>,
     model_ids: Vec<i64>,
@@ -219,6 +219,7 @@ struct Unlocked {
 impl Unlocked {
     const GROUP: i64 = 0;
     const MODEL: i64 = 1;
+    const CLOSING: i64 = 2;
 }
 
 impl QueryFragment<Pg> for Unlocked {
@@ -227,8 +228,10 @@ impl QueryFragment<Pg> for Unlocked {
         out.push_bind_param::<Array<BigInt>, _>(&self.group_ids)?;
         out.push_sql(") UNION ALL SELECT 1, id, revision FROM models WHERE id = ANY(");
         out.push_bind_param::<Array<BigInt>, _>(&self.model_ids)?;
-        out.push_sql(") UNION ALL SELECT 2, 0, ");
-        out.push_sql(usage_rollup::RESOLUTION_MOMENT);
+        out.push_sql(
+            ") UNION ALL SELECT 2, 0, closing_ms FROM usage_progress WHERE id = 1 \
+             UNION ALL SELECT 3, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint",
+        );
         Ok(())
     }
 }

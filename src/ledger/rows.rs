@@ -34,7 +34,7 @@ pub(super) fn commit(
         let mut changes = Changes::default();
         let resolved = decide_resolutions(&mut known.rows, resolutions, &mut changes);
         let held = decide_holds(&mut known.rows, holds, &mut changes);
-        write(connection, instance_id, known.rows.now_ms, holds, resolutions, &changes)?;
+        write(connection, instance_id, &known.rows, holds, resolutions, &changes)?;
         changes.opened.iter().for_each(|&index| known.opened(&holds[index]));
         Ok(Answers { holds: held, resolutions: resolved })
     });

@@ -2,7 +2,7 @@
 //! statement a row, PostgreSQL, where a round trip is what costs, one for the batch.
 
 use super::Amount;
-use super::decide::{Changes, HoldRequest, Moved, Resolution};
+use super::decide::{Changes, HoldRequest, Moved, Resolution, Rows};
 use super::statements::{Batch, Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, OPEN_CHARGE, Statement};
 use crate::error::Error;
 use crate::store::Connection;
@@ -12,13 +12,15 @@ use diesel::prelude::*;
 pub(super) fn write(
     connection: &mut Connection,
     instance_id: i64,
-    now_ms: i64,
+    rows: &Rows,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
     changes: &Changes,
 ) -> Result<(), Error> {
+    let (now_ms, resolved_at_ms) = (rows.now_ms, rows.resolution_ms());
     let opened = changes.opened.iter().map(|&index| open_row(&holds[index], instance_id, now_ms));
-    let closed = changes.closed.iter().map(|&(index, micros)| close_row(&resolutions[index], micros, now_ms));
+    let closed =
+        changes.closed.iter().map(|&(index, micros)| close_row(&resolutions[index], micros, resolved_at_ms));
     let accounts = changes.accounts.iter().map(|(&id, moved)| account_row(id, moved));
     let keys = changes.keys.iter().map(|(&id, moved)| key_row(id, moved, now_ms));
     match connection {
@@ -69,7 +71,7 @@ fn open_row(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11]
 }
 
 /// What a resolution changes of its charge.
-fn close_row(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> [Bind<'static>; 17] {
+fn close_row(resolution: &Resolution, settled_micros: i64, resolved_at_ms: i64) -> [Bind<'static>; 17] {
     let is_release = resolution.amount == Amount::Release;
     let (usage, source) = resolution.usage.unzip();
     let number = |value| Bind::Number(Some(value));
@@ -84,7 +86,7 @@ fn close_row(resolution: &Resolution, settled_micros: i64, now_ms: i64) -> [Bind
         Bind::Number(resolution.upstream_id),
         Bind::Number(resolution.status.map(i64::from)),
         Bind::Number(resolution.first_byte_ms),
-        number(now_ms),
+        number(resolved_at_ms),
         Bind::Number(usage.map(|usage| usage.cache_write_tokens)),
         Bind::Number(usage.map(|usage| usage.reasoning_tokens)),
         Bind::Number(usage.map(|usage| usage.images)),

@@ -8,13 +8,12 @@
 //!
 //! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
 //! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
-//! any more ([`resolution_moment`]), whatever the clocks say. SQLite has one writer at a time, so that all is said. On
+//! any more (`Rows::resolution_ms`), whatever the clocks say. SQLite has one writer at a time, so that all is said. On
 //! PostgreSQL there may be transactions under way that read the earlier value; they have their transaction ids by then
 //! (they hold row locks), so those are over when every id is that was given away until the closing was committed.
 
 use super::schema::{usage_progress, usage_recent};
 use super::{Connection, ask};
-use crate::clock;
 use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
 use diesel::connection::SimpleConnection;
@@ -52,21 +51,6 @@ struct Number {
 pub fn progress(connection: &mut Connection) -> Result<Progress, Error> {
     Ok(usage_progress::table.find(1).select(Progress::as_select()).get_result(connection)?)
 }
-
-/// The moment for charges that are resolved in this transaction: now, and never before what is closed. Ask for it when
-/// the charges are locked.
-///
-/// # Errors
-/// The engine's.
-pub fn resolution_moment(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    let closing_ms: i64 =
-        usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(connection)?;
-    Ok(clock::now_ms().max(closing_ms))
-}
-
-/// The same, as PostgreSQL computes it.
-pub const RESOLUTION_MOMENT: &str = "greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, \
-    (SELECT closing_ms FROM usage_progress WHERE id = 1))";
 
 /// A moment before which nothing is resolved any more, once what is under way is over.
 #[derive(Debug, Clone, Copy)]
