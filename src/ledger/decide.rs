@@ -1,6 +1,7 @@
 //! What holds and settlements do to the rows: a pure function, the same for both engines.
 //! (rows, commands) → (answers, changes). Nothing here knows a database, a clock or a thread.
 
+use crate::domain::expiry::DAY_MS;
 use crate::domain::usage::{Usage, UsageSource};
 use std::collections::BTreeMap;
 
@@ -181,7 +182,12 @@ pub struct KeyRow {
     pub used_micros: i64,
     /// Σ open holds.
     pub held_micros: i64,
+    /// When the last hold was made.
+    pub last_used_at_ms: Option<i64>,
 }
+
+/// A key counts as unused when it was not used for so long: a week. Those that are used weekly are in use.
+const UNUSED_MS: i64 = 7 * DAY_MS;
 
 /// Of an account's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +250,8 @@ pub struct Moved {
     pub held_micros: i64,
     /// Whether a hold was made: the key's last use.
     pub used_now: bool,
+    /// Whether the key was unused until then.
+    pub was_unused: bool,
 }
 
 /// Everything a batch changes.
@@ -307,6 +315,8 @@ fn hold_one(rows: &mut Rows, hold: &HoldRequest, changes: &mut Changes) -> Resul
     let moved = changes.keys.entry(hold.key_id).or_default();
     moved.held_micros += hold.held_micros;
     moved.used_now = true;
+    moved.was_unused |= key.last_used_at_ms.is_none_or(|at_ms| at_ms < rows.now_ms - UNUSED_MS);
+    key.last_used_at_ms = Some(rows.now_ms);
     changes.accounts.entry(hold.user_id).or_default().held_micros += hold.held_micros;
     Ok(())
 }

@@ -157,6 +157,7 @@ fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMa
         api_keys::credit_limit_micros,
         key_credits::credits_used_micros,
         key_credits::credits_held_micros,
+        key_credits::last_used_at_ms,
     );
     let keys = key_credits::table.inner_join(api_keys::table).select(columns);
     let mut loaded: Vec<KeyColumns> = Vec::with_capacity(ids.len());
@@ -175,13 +176,22 @@ fn read_keys(connection: &mut Connection, ids: &BTreeSet<i64>) -> Result<BTreeMa
             loaded = LockedKeys(ids.iter().copied().collect()).load(connection)?;
         }
     }
-    let row = |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros)| {
-        (id, KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros })
-    };
+    let row =
+        |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros, last_used_at_ms)| {
+            let row = KeyRow {
+                revision,
+                expires_at_ms,
+                credit_limit_micros,
+                used_micros,
+                held_micros,
+                last_used_at_ms,
+            };
+            (id, row)
+        };
     Ok(loaded.into_iter().map(row).collect())
 }
 
-type KeyColumns = (i64, i64, Option<i64>, Option<i64>, i64, i64);
+type KeyColumns = (i64, i64, Option<i64>, Option<i64>, i64, i64, Option<i64>);
 
 /// Keys with their credits locked: nobody else moves these, nor deletes the key. Its settings are what they were when this
 /// was asked, which is later than the call came.
@@ -191,7 +201,7 @@ impl QueryFragment<Pg> for LockedKeys {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "SELECT c.key_id, k.revision, k.expires_at_ms, k.credit_limit_micros, c.credits_used_micros, \
-             c.credits_held_micros FROM key_credits c JOIN api_keys k ON k.id = c.key_id WHERE c.key_id = ANY(",
+             c.credits_held_micros, c.last_used_at_ms FROM key_credits c JOIN api_keys k ON k.id = c.key_id WHERE c.key_id = ANY(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.0)?;
         out.push_sql(") ORDER BY c.key_id FOR NO KEY UPDATE OF c");
@@ -205,7 +215,7 @@ impl QueryId for LockedKeys {
 }
 
 impl Query for LockedKeys {
-    type SqlType = (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>, BigInt, BigInt);
+    type SqlType = (BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>, BigInt, BigInt, Nullable<BigInt>);
 }
 
 impl RunQueryDsl<PgConnection> for LockedKeys {}

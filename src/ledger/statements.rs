@@ -17,6 +17,8 @@ pub(super) const CLOSE_CHARGE: usize = 1;
 pub(super) const MOVE_ACCOUNT: usize = 2;
 /// Moves a key's money.
 pub(super) const MOVE_KEY: usize = 3;
+/// The same for a key that was unused. SQLite's alone.
+pub(super) const MOVE_UNUSED_KEY: usize = 4;
 /// Opens one charge.
 const OPEN_CHARGE_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, \
     instance_id, state, held_micros, input_held_micros, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?)";
@@ -35,7 +37,12 @@ const MOVE_ACCOUNT_SQL: &str =
 const MOVE_KEY_SQL: &str = "UPDATE key_credits SET credits_used_micros = credits_used_micros + ?, \
     credits_held_micros = credits_held_micros + ?, last_used_at_ms = coalesce(?, last_used_at_ms) WHERE key_id = ?";
 
-/// All four for many rows, each column of theirs an array.
+/// The same, and the row goes to the end of the table: rows of keys in use lie together, on few pages.
+const MOVE_UNUSED_KEY_SQL: &str = "UPDATE key_credits SET rowid = (SELECT max(rowid) FROM key_credits) + 1, \
+    credits_used_micros = credits_used_micros + ?, credits_held_micros = credits_held_micros + ?, \
+    last_used_at_ms = coalesce(?, last_used_at_ms) WHERE key_id = ?";
+
+/// The first four for many rows, each column of theirs an array.
 const BATCH_SQL: &str = "WITH opened AS (INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
     multiplier_micros, instance_id, state, held_micros, input_held_micros, created_at_ms) \
     SELECT id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, 'held', held_micros, \
@@ -69,10 +76,11 @@ const BATCH_SQL: &str = "WITH opened AS (INSERT INTO charges (id, user_id, key_i
 const TEXTS_TYPE: &str = "::text[]";
 
 /// The texts, by the numbers above.
-const TEXTS: [&str; 4] = [OPEN_CHARGE_SQL, CLOSE_CHARGE_SQL, MOVE_ACCOUNT_SQL, MOVE_KEY_SQL];
+const TEXTS: [&str; 5] =
+    [OPEN_CHARGE_SQL, CLOSE_CHARGE_SQL, MOVE_ACCOUNT_SQL, MOVE_KEY_SQL, MOVE_UNUSED_KEY_SQL];
 
 /// The texts cut at each `?`, once: diesel walks a statement several times whenever it runs.
-static PIECES: LazyLock<[Vec<&'static str>; 4]> =
+static PIECES: LazyLock<[Vec<&'static str>; 5]> =
     LazyLock::new(|| TEXTS.map(|text| text.split('?').collect()));
 static BATCH_PIECES: LazyLock<Vec<&'static str>> = LazyLock::new(|| BATCH_SQL.split('?').collect());
 

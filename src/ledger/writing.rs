@@ -3,7 +3,9 @@
 
 use super::Amount;
 use super::decide::{Changes, HoldRequest, Moved, Resolution, Rows};
-use super::statements::{Batch, Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, OPEN_CHARGE, Statement};
+use super::statements::{
+    Batch, Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, MOVE_UNUSED_KEY, OPEN_CHARGE, Statement,
+};
 use crate::error::Error;
 use crate::store::Connection;
 use crate::store::charges::state;
@@ -22,7 +24,7 @@ pub(super) fn write(
     let closed =
         changes.closed.iter().map(|&(index, micros)| close_row(&resolutions[index], micros, resolved_at_ms));
     let accounts = changes.accounts.iter().map(|(&id, moved)| account_row(id, moved));
-    let keys = changes.keys.iter().map(|(&id, moved)| key_row(id, moved, now_ms));
+    let keys = changes.keys.iter().map(|(&id, moved)| (moved.was_unused, key_row(id, moved, now_ms)));
     match connection {
         Connection::Sqlite(connection) => {
             for binds in opened {
@@ -34,12 +36,16 @@ pub(super) fn write(
             for binds in accounts {
                 all_rows(Statement::<MOVE_ACCOUNT> { binds: &binds }.execute(connection)?, 1, "accounts")?;
             }
-            for binds in keys {
-                all_rows(Statement::<MOVE_KEY> { binds: &binds }.execute(connection)?, 1, "keys")?;
+            for (was_unused, binds) in keys {
+                let written = match was_unused {
+                    true => Statement::<MOVE_UNUSED_KEY> { binds: &binds }.execute(connection)?,
+                    false => Statement::<MOVE_KEY> { binds: &binds }.execute(connection)?,
+                };
+                all_rows(written, 1, "keys")?;
             }
         }
         Connection::Postgres(connection) => {
-            let batch = Batch::new(opened, closed, accounts, keys);
+            let batch = Batch::new(opened, closed, accounts, keys.map(|(_, binds)| binds));
             let (opened, closed, accounts, keys): (i64, i64, i64, i64) = batch.get_result(connection)?;
             let written = [(opened, changes.opened.len()), (closed, changes.closed.len())];
             for (written, expected) in written {

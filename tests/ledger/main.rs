@@ -293,6 +293,48 @@ fn a_second_server_on_one_sqlite_file_is_refused() {
 }
 
 #[test]
+fn on_sqlite_the_keys_in_use_lie_together_behind_the_others() {
+    let bench = Bench::new(Engine::Sqlite);
+    let keys = [bench.key(None), bench.key(None), bench.key(None)];
+    let [one, two, three] = keys;
+    let instance = bench.instance();
+    let call = |key: i64| {
+        let hold = block_on(instance.ledger().hold(bench.request(instance.ledger(), key, 10))).expect("held");
+        let end = settle(&hold, 7);
+        block_on(hold.resolve(end)).expect("settled");
+    };
+    assert_eq!(places(&bench.database), [one, two, three]);
+    call(one);
+    call(two);
+    assert_eq!(places(&bench.database), [three, one, two]);
+    call(one);
+    assert_eq!(places(&bench.database), [three, one, two], "in use already");
+    tamper(&bench.database, &format!("UPDATE key_credits SET last_used_at_ms = 1 WHERE key_id = {one}"));
+    call(one);
+    assert_eq!(places(&bench.database), [three, two, one]);
+    assert_eq!(keys.map(|key| bench.used_and_held(key)), [(21, 0), (7, 0), (0, 0)]);
+    instance.stop();
+    bench.is_healthy();
+}
+
+/// The keys in the order in which their credits lie on SQLite's pages.
+fn places(database: &Database) -> Vec<i64> {
+    use diesel::prelude::*;
+    #[derive(QueryableByName)]
+    struct Place {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        key_id: i64,
+    }
+    let keyhouse::store::Connection::Sqlite(mut connection) = database.url.connect().expect("connected")
+    else {
+        return vec![];
+    };
+    let places =
+        diesel::sql_query("SELECT key_id FROM key_credits ORDER BY rowid").load::<Place>(&mut connection);
+    places.expect("asked").iter().map(|place| place.key_id).collect()
+}
+
+#[test]
 fn the_doctor_names_each_breach_with_its_amounts() {
     for engine in engines() {
         let bench = Bench::new(engine);

@@ -44,6 +44,7 @@ impl Stored {
             credit_limit_micros: limit,
             used_micros: 0,
             held_micros: 0,
+            last_used_at_ms: None,
         };
         let account = AccountRow { revision: 1, balance_micros: 500, held_micros: 0 };
         let rows = Rows {
@@ -97,6 +98,7 @@ impl Stored {
             let key = self.rows.keys.get_mut(id).expect("only stored keys move");
             key.used_micros += moved.settled_micros;
             key.held_micros += moved.held_micros;
+            key.last_used_at_ms = moved.used_now.then_some(self.rows.now_ms).or(key.last_used_at_ms);
         }
         // What decide saw at its end is what the database has now.
         assert_eq!(seen.keys, self.rows.keys);

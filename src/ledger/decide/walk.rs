@@ -39,6 +39,7 @@ impl Book {
             return Err(Refusal::Account { available_micros: left.max(0) });
         }
         key.held_micros += hold.held_micros;
+        key.last_used_at_ms = Some(now_ms);
         account.held_micros += hold.held_micros;
         let charge = ChargeRow {
             user_id: hold.user_id,
@@ -113,6 +114,7 @@ fn disturb(book: &mut Book, rng: &mut StdRng, now_ms: i64) {
                 credit_limit_micros: None,
                 used_micros: 0,
                 held_micros: 0,
+                last_used_at_ms: None,
             };
             let held = book.open.values().any(|charge| charge.key_id == key_id);
             if !book.keys.contains_key(&key_id) && held {
