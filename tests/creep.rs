@@ -32,7 +32,7 @@ const CONNECTIONS: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// (engine, by one caller, by many at once); how many calls share a transaction is up to the machine.
-const STATEMENTS_MAX: [(Engine, f64, f64); 2] = [(Engine::Sqlite, 13.5, 6.0), (Engine::Postgres, 10.5, 2.0)];
+const STATEMENTS_MAX: [(Engine, f64, f64); 2] = [(Engine::Sqlite, 13.5, 6.0), (Engine::Postgres, 10.5, 3.0)];
 const ALLOCATIONS_MAX: f64 = 125.0;
 const STREAM_ALLOCATIONS_MAX: f64 = 175.0;
 const IDLE_BYTES_MAX: f64 = 20_500.0;
