@@ -182,7 +182,7 @@ pub struct KeyRow {
     pub used_micros: i64,
     /// Σ open holds.
     pub held_micros: i64,
-    /// When the last hold was made.
+    /// When the last hold was made, where that decides where the row lies: not read on PostgreSQL.
     pub last_used_at_ms: Option<i64>,
 }
 
