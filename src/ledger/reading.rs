@@ -95,7 +95,19 @@ fn read_unknown(
     );
     let keys = key_credits::table.inner_join(api_keys::table).select(columns);
     let read = rows!(connection, keys, key_credits::key_id, &key_ids, KeyColumns);
-    rows.keys.extend(read.into_iter().map(key_row));
+    rows.keys.extend(read.into_iter().map(
+        |(id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros, last_used_at_ms)| {
+            let row = KeyRow {
+                revision,
+                expires_at_ms,
+                credit_limit_micros,
+                used_micros,
+                held_micros,
+                last_used_at_ms,
+            };
+            (id, row)
+        },
+    ));
 
     for id in unknown(holds.iter().map(|hold| hold.group_id), &rows.groups) {
         let columns = (groups::id, groups::revision);
@@ -118,14 +130,6 @@ fn read_unknown(
 /// Those of `ids` that are not known yet, in order, each once.
 fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTreeSet<i64> {
     ids.filter(|id| !known.contains_key(id)).collect()
-}
-
-fn key_row(
-    (id, revision, expires_at_ms, credit_limit_micros, used_micros, held_micros, last_used_at_ms): KeyColumns,
-) -> (i64, KeyRow) {
-    let row =
-        KeyRow { revision, expires_at_ms, credit_limit_micros, used_micros, held_micros, last_used_at_ms };
-    (id, row)
 }
 
 /// All of it, in two round trips: what is locked, and behind the locks what is not.
@@ -240,9 +244,15 @@ impl LockedRow {
                 rows.accounts.insert(id, row);
             }
             _ => {
-                // Where its row lies is SQLite's business alone, and so when it was used last.
-                let row = (id, first, fourth, fifth, second, third, None);
-                rows.keys.extend([key_row(row)]);
+                let row = KeyRow {
+                    revision: first,
+                    used_micros: second,
+                    held_micros: third,
+                    expires_at_ms: fourth,
+                    credit_limit_micros: fifth,
+                    last_used_at_ms: None,
+                };
+                rows.keys.insert(id, row);
             }
         }
     }
