@@ -1,4 +1,4 @@
-//! The rows that a batch depends on: read, and locked where others write as well: PostgreSQL's, all in one statement.
+//! The rows that a batch depends on: read, and guarded by locks of the accounts where others write as well: PostgreSQL's.
 //! SQLite's writer has the file to itself, and asks only for what it does not know.
 
 use super::decide::{AccountRow, ChargeRow, HoldRequest, KeyRow, Resolution, Rows};
@@ -132,7 +132,7 @@ fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTree
     ids.filter(|id| !known.contains_key(id)).collect()
 }
 
-/// All of it, in two round trips: what is locked, and behind the locks what is not.
+/// All of it, in two round trips: accounts, which are locked, and behind the locks the rest.
 fn read_locked(
     connection: &mut PgConnection,
     rows: &mut Rows,
@@ -140,43 +140,71 @@ fn read_locked(
     resolutions: &[Resolution],
 ) -> Result<(), Error> {
     let ids = |ids: &mut dyn Iterator<Item = i64>| ids.collect::<BTreeSet<_>>().into_iter().collect();
-    let locked = Locked {
-        charge_ids: ids(&mut resolutions.iter().map(|resolution| resolution.charge_id)),
-        user_ids: ids(&mut holds.iter().map(|hold| hold.user_id)),
+    let charge_ids: Vec<i64> = ids(&mut resolutions.iter().map(|resolution| resolution.charge_id));
+    let user_ids = ids(&mut holds.iter().map(|hold| hold.user_id));
+    let accounts = Accounts { charge_ids: &charge_ids, user_ids }.load::<(i64, i64, i64, i64)>(connection)?;
+    rows.accounts.extend(accounts.into_iter().map(|(id, revision, balance_micros, held_micros)| {
+        (id, AccountRow { revision, balance_micros, held_micros })
+    }));
+    let guarded = Guarded {
+        charge_ids: &charge_ids,
         key_ids: ids(&mut holds.iter().map(|hold| hold.key_id)),
-    };
-    for row in locked.load::<LockedRow>(connection)? {
-        row.put_into(rows);
-    }
-    // The moment is read behind the locks: whoever waited for one is judged by when it was granted.
-    let unlocked = Unlocked {
         group_ids: ids(&mut holds.iter().map(|hold| hold.group_id)),
         model_ids: ids(&mut holds.iter().map(|hold| hold.model_id)),
     };
-    for (what, id, value) in unlocked.load::<(i64, i64, i64)>(connection)? {
-        match what {
-            Unlocked::GROUP => drop(rows.groups.insert(id, value)),
-            Unlocked::MODEL => drop(rows.models.insert(id, value)),
-            Unlocked::CLOSING => rows.closing_ms = value,
-            _ => rows.now_ms = value,
-        }
+    for row in guarded.load::<GuardedRow>(connection)? {
+        row.put_into(rows);
     }
     Ok(())
 }
 
-/// The rows that a batch changes. Locked as charges, then accounts, then keys, each in order of id, so that instances never
-/// deadlock: a part of a statement is read to its end before the next begins that asks for it, or stands behind it.
+/// The accounts of a batch: of its holds, and of the charges it resolves. Their locks are all that a batch takes before it
+/// writes, in order of id, so that instances never deadlock.
 ///
-/// Nobody else moves what is locked, nor deletes such a key. A key's settings are what they were when this was asked, which
-/// is later than the call came.
-struct Locked {
-    charge_ids: Vec<i64>,
-    /// Of the holds; those of the charges come to them.
+/// They guard more than themselves: whoever moves a key's credits or resolves a charge has locked its account, and so has
+/// whoever deletes a key.
+struct Accounts<'a> {
+    charge_ids: &'a [i64],
     user_ids: Vec<i64>,
-    key_ids: Vec<i64>,
 }
 
-impl QueryFragment<Pg> for Locked {
+impl QueryFragment<Pg> for Accounts<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT id, revision, balance_micros, held_micros FROM users WHERE id = ANY(ARRAY(\
+             SELECT user_id FROM charges WHERE id = ANY(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.charge_ids)?;
+        out.push_sql(") UNION SELECT unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.user_ids)?;
+        out.push_sql("::bigint[]))) ORDER BY id FOR NO KEY UPDATE");
+        Ok(())
+    }
+}
+
+impl QueryId for Accounts<'_> {
+    type QueryId = Accounts<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Accounts<'_> {
+    type SqlType = (BigInt, BigInt, BigInt, BigInt);
+}
+
+impl RunQueryDsl<PgConnection> for Accounts<'_> {}
+
+/// What is read behind the locks of the accounts, as of a moment at which they are held: their charges and keys, which
+/// nobody else moves; settings, which may change at any time; what is closed; and the moment, so that whoever waited for a
+/// lock is judged by when it was granted.
+struct Guarded<'a> {
+    charge_ids: &'a [i64],
+    /// Of the holds; those of the charges come to them.
+    key_ids: Vec<i64>,
+    group_ids: Vec<i64>,
+    model_ids: Vec<i64>,
+}
+
+impl QueryFragment<Pg> for Guarded<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "WITH c AS MATERIALIZED (SELECT id, user_id, key_id, (state = 'held')::int::bigint AS open, held_micros, \
@@ -184,51 +212,53 @@ impl QueryFragment<Pg> for Locked {
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.charge_ids)?;
         out.push_sql(
-            ") ORDER BY id FOR NO KEY UPDATE), \
-             u AS MATERIALIZED (SELECT id, revision, balance_micros, held_micros FROM users WHERE id = ANY(ARRAY(\
-             SELECT user_id FROM c UNION SELECT unnest(",
-        );
-        out.push_bind_param::<Array<BigInt>, _>(&self.user_ids)?;
-        out.push_sql(
-            "::bigint[]))) ORDER BY id FOR NO KEY UPDATE), \
-             k AS MATERIALIZED (SELECT m.key_id, k.revision, m.credits_used_micros, m.credits_held_micros, \
-             k.expires_at_ms, k.credit_limit_micros FROM key_credits m JOIN api_keys k ON k.id = m.key_id \
+            ")) SELECT 0::bigint, id, user_id, key_id, open, held_micros, input_held_micros FROM c \
+             UNION ALL SELECT 1, k.id, k.revision, m.credits_used_micros, m.credits_held_micros, k.expires_at_ms, \
+             k.credit_limit_micros FROM key_credits m JOIN api_keys k ON k.id = m.key_id \
              WHERE m.key_id = ANY(ARRAY(SELECT key_id FROM c UNION SELECT unnest(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.key_ids)?;
         out.push_sql(
-            "::bigint[]))) ORDER BY m.key_id FOR NO KEY UPDATE OF m) \
-             SELECT 0::bigint, id, user_id, key_id, open, held_micros, input_held_micros FROM c \
-             UNION ALL SELECT 1, id, revision, balance_micros, held_micros, NULL, NULL FROM u \
-             UNION ALL SELECT 2, key_id, revision, credits_used_micros, credits_held_micros, expires_at_ms, \
-             credit_limit_micros FROM k",
+            "::bigint[]))) UNION ALL SELECT 2, id, revision, 0, 0, NULL, NULL FROM groups WHERE id = ANY(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.group_ids)?;
+        out.push_sql(") UNION ALL SELECT 3, id, revision, 0, 0, NULL, NULL FROM models WHERE id = ANY(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.model_ids)?;
+        out.push_sql(
+            ") UNION ALL SELECT 4, 0, closing_ms, 0, 0, NULL, NULL FROM usage_progress WHERE id = 1 \
+             UNION ALL SELECT 5, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 0, 0, NULL, NULL",
         );
         Ok(())
     }
 }
 
-impl QueryId for Locked {
-    type QueryId = Self;
+impl QueryId for Guarded<'_> {
+    type QueryId = Guarded<'static>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for Locked {
+impl Query for Guarded<'_> {
     type SqlType = (BigInt, BigInt, BigInt, BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>);
 }
 
-impl RunQueryDsl<PgConnection> for Locked {}
+impl RunQueryDsl<PgConnection> for Guarded<'_> {}
 
-/// What it is of, its id, and its columns in the order of [`Locked`].
+/// What it is of, its id, and its columns in the order of [`Guarded`].
 #[derive(Queryable)]
-struct LockedRow(i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
+struct GuardedRow(i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
-impl LockedRow {
+impl GuardedRow {
     const CHARGE: i64 = 0;
-    const ACCOUNT: i64 = 1;
+    const KEY: i64 = 1;
+    const GROUP: i64 = 2;
+    const MODEL: i64 = 3;
+    const CLOSING: i64 = 4;
 
     fn put_into(self, rows: &mut Rows) {
         let Self(what, id, first, second, third, fourth, fifth) = self;
         match what {
+            // One that came into sight behind the locks, so that its account may not be locked, does not count.
+            Self::CHARGE if !rows.accounts.contains_key(&first) => {}
             Self::CHARGE => {
                 let row = ChargeRow {
                     user_id: first,
@@ -239,11 +269,7 @@ impl LockedRow {
                 };
                 rows.charges.insert(id, row);
             }
-            Self::ACCOUNT => {
-                let row = AccountRow { revision: first, balance_micros: second, held_micros: third };
-                rows.accounts.insert(id, row);
-            }
-            _ => {
+            Self::KEY => {
                 let row = KeyRow {
                     revision: first,
                     used_micros: second,
@@ -254,43 +280,10 @@ impl LockedRow {
                 };
                 rows.keys.insert(id, row);
             }
+            Self::GROUP => drop(rows.groups.insert(id, first)),
+            Self::MODEL => drop(rows.models.insert(id, first)),
+            Self::CLOSING => rows.closing_ms = first,
+            _ => rows.now_ms = first,
         }
     }
 }
-
-/// What a hold depends on and nobody locks, what is closed, and the moment: rows of what it is, an id and a value.
-struct Unlocked {
-    group_ids: Vec<i64>,
-    model_ids: Vec<i64>,
-}
-
-impl Unlocked {
-    const GROUP: i64 = 0;
-    const MODEL: i64 = 1;
-    const CLOSING: i64 = 2;
-}
-
-impl QueryFragment<Pg> for Unlocked {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT 0::bigint, id, revision FROM groups WHERE id = ANY(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.group_ids)?;
-        out.push_sql(") UNION ALL SELECT 1, id, revision FROM models WHERE id = ANY(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.model_ids)?;
-        out.push_sql(
-            ") UNION ALL SELECT 2, 0, closing_ms FROM usage_progress WHERE id = 1 \
-             UNION ALL SELECT 3, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint",
-        );
-        Ok(())
-    }
-}
-
-impl QueryId for Unlocked {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for Unlocked {
-    type SqlType = (BigInt, BigInt, BigInt);
-}
-
-impl RunQueryDsl<PgConnection> for Unlocked {}

@@ -266,6 +266,11 @@ pub fn delete(
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
+        if let Connection::Postgres(postgres) = connection {
+            // The ledger, which is moving its credits under this lock, comes first.
+            let owner = users_table::table.find(user_id).select(users_table::id);
+            owner.for_no_key_update().first::<i64>(postgres)?;
+        }
         let rows =
             diesel::delete(api_keys::table.filter(api_keys::id.eq(id)).filter(api_keys::user_id.eq(user_id)))
                 .execute(connection)?;
