@@ -76,3 +76,12 @@ pub(super) fn fence(
         .execute(connection)?;
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }
+
+/// Has PostgreSQL plan the writer's statements anew by how large the tables are now: made for an empty list of charges, a
+/// plan reads all of it for every batch. To be called whenever the number of batches has doubled.
+pub(super) fn plan_anew(connection: &mut Connection) -> Result<(), Error> {
+    match connection {
+        Connection::Sqlite(_) => Ok(()),
+        Connection::Postgres(connection) => Ok(connection.batch_execute("DISCARD PLANS")?),
+    }
+}

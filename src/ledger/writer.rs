@@ -4,7 +4,7 @@
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
 use super::known::Known;
-use super::rows::{Answers, commit, fence};
+use super::rows::{Answers, commit, fence, plan_anew};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
@@ -16,6 +16,12 @@ use tokio::sync::oneshot;
 
 /// Most commands of one transaction: enough to share a disk flush among, few enough to answer soon.
 const BATCH_MAX: usize = 512;
+/// On PostgreSQL a batch costs five round trips, whatever is in it. Where commands come by so many at once as in
+const BUSY: usize = 4;
+/// the batch before, one with fewer than this
+const ENOUGH: usize = 32;
+/// waits so long for more (docs/performance.md has what that gave).
+const COMPANY_WAIT: Duration = Duration::from_micros(800);
 /// Pause before what failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,6 +45,8 @@ pub(super) fn start(
         known: Known::default(),
         last_backend: None,
         unsettled: Vec::new(),
+        last_len: 0,
+        batches: 0,
         stopping: false,
     };
     std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&commands))
@@ -57,6 +65,10 @@ struct Writer {
     last_backend: Option<i32>,
     /// Resolutions that wait for the database to return; as many at most as there are open holds.
     unsettled: Vec<Resolution>,
+    /// Of the last batch that was gathered.
+    last_len: usize,
+    /// So many were tried to commit.
+    batches: u64,
     stopping: bool,
 }
 
@@ -134,10 +146,15 @@ impl Writer {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
         }
+        let mut waits = self.last_len >= BUSY && matches!(self.url, DatabaseUrl::Postgres(_));
         let mut taken = 0;
         while batch.len() < BATCH_MAX {
             match commands.try_recv() {
                 Ok(command) => self.take(command, &mut batch),
+                Err(TryRecvError::Empty) if waits && batch.len() < ENOUGH => {
+                    waits = false;
+                    std::thread::sleep(COMPANY_WAIT);
+                }
                 // Where cores are few, those who have more to ask may be waiting for this thread to let them.
                 Err(TryRecvError::Empty) if batch.len() > taken => {
                     taken = batch.len();
@@ -146,6 +163,7 @@ impl Writer {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
+        self.last_len = batch.len();
         batch
     }
 
@@ -212,7 +230,10 @@ impl Writer {
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let began = Instant::now();
         let (holds, resolutions) = (&batch.holds, &batch.resolutions);
-        let answers = commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions);
+        self.batches += 1;
+        let planned = if self.batches.is_power_of_two() { plan_anew(&mut connection) } else { Ok(()) };
+        let answers = planned
+            .and_then(|()| commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions));
         self.figures.committed(batch.len(), began.elapsed());
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {
@@ -319,6 +340,8 @@ mod tests {
             known: Known::default(),
             last_backend: None,
             unsettled: vec![Resolution::release(1)],
+            last_len: 0,
+            batches: 0,
             stopping: true,
         };
         assert!(!writer.catch_up());
