@@ -113,16 +113,17 @@ impl Roller {
         Ok(Ok(()))
     }
 
-    /// One transaction; how long it kept others waiting if there is more to do.
+    /// As many charges as are summed up together; how long that took if there is more to do.
     fn step(&mut self, closing: Closing) -> Result<Option<Duration>, Error> {
         let charges = self.step_charges;
-        let (rolled, took) = usage_rollup::roll(self.connection()?, closing, charges)?;
-        if took > STEP_MAX {
+        let began = Instant::now();
+        let (rolled, kept_waiting) = usage_rollup::roll(self.connection()?, closing, charges)?;
+        if kept_waiting > STEP_MAX {
             self.step_charges = (charges / 2).max(STEP_CHARGES_MIN);
-        } else if took < STEP_MAX / 2 {
+        } else if kept_waiting < STEP_MAX / 2 {
             self.step_charges = (charges * 3 / 2).min(STEP_CHARGES_MAX);
         }
-        Ok((rolled == Rolled::Some).then_some(took))
+        Ok((rolled == Rolled::Some).then_some(began.elapsed()))
     }
 
     fn connection(&mut self) -> Result<&mut Connection, Error> {

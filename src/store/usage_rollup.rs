@@ -109,7 +109,7 @@ pub enum Rolled {
 }
 
 /// Sums up the oldest of what was resolved before a closed moment, at most about `charges_max` charges. Call it when
-/// [`is_closed`] says so. Also says how long that kept others from writing.
+/// [`is_closed`] says so. Also says how long that kept others from writing; on PostgreSQL nobody waits.
 ///
 /// # Errors
 /// The engine's.
@@ -128,7 +128,7 @@ pub fn roll(
             let rolled = connection.write(|connection| add_up(connection, taken))?;
             Ok((rolled, began.elapsed()))
         }
-        // Nobody waits; but of several instances one is enough.
+        // Of several instances one is enough. All of it is done, or nothing.
         Connection::Postgres(_) => connection.write(|connection| {
             let rolled = if !lock_progress(connection)? {
                 Rolled::Elsewhere
@@ -237,14 +237,11 @@ const LISTS: [(&str, &str); 2] = [
 /// Rows of a list that are entered in one transaction of SQLite's, which keeps others waiting: a few milliseconds.
 const ENTERED_TOGETHER: usize = 2_000;
 
-/// Reads the charges resolved in a span, once, into tables of this connection's own: summed up by key and hour, and in the
-/// orders of the lists.
+/// Reads the charges resolved in a span, once, into tables of this connection's own: as they are, and summed up by key and
+/// hour.
 fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Result<(), Error> {
     let sums = SUMS.map(|(column, sum)| format!("{sum} AS {column}")).join(", ");
-    let made = |table: &str, query: &str| {
-        format!("DROP TABLE IF EXISTS {table}; CREATE TEMPORARY TABLE {table} AS {query}; ")
-    };
-    let mut script = made(
+    let mut script = temporary(
         "taken",
         &format!(
             "SELECT id AS charge_id, user_id, key_id, price_id, model, outcome, settled_micros, input_tokens, \
@@ -252,44 +249,45 @@ fn gather(connection: &mut Connection, (from_ms, until_ms): (i64, i64)) -> Resul
              WHERE resolved_at_ms >= {from_ms} AND resolved_at_ms < {until_ms}"
         ),
     );
-    script += &made(
+    script += &temporary(
         "gathered",
         &format!(
             "SELECT c.user_id AS user_id, c.key_id AS key_id, c.created_at_ms - c.created_at_ms % {HOUR_MS} AS start_ms, \
              c.model AS model, c.outcome AS outcome, {sums} FROM taken c GROUP BY 1, 2, 3, 4, 5"
         ),
     );
-    for (list, columns) in LISTS {
-        script +=
-            &made(&format!("gathered_{list}"), &format!("SELECT {columns} FROM taken ORDER BY {columns}"));
-    }
-    script += "DROP TABLE taken";
     Ok(connection.batch_execute(&script)?)
 }
 
-/// Enters the gathered charges into the lists, those that belong together at once. What is there already, since an earlier
-/// try came to nothing, stays.
+/// A table of this connection's own, in place of the last of its name.
+fn temporary(table: &str, query: &str) -> String {
+    format!("DROP TABLE IF EXISTS {table}; CREATE TEMPORARY TABLE {table} AS {query}; ")
+}
+
+/// Enters the gathered charges into the lists, in their orders, those that belong together at once.
 fn enter(connection: &mut Connection) -> Result<(), Error> {
     for (list, columns) in LISTS {
-        let rows = |which: &str| {
-            format!(
-                "INSERT INTO {list} ({columns}) SELECT {columns} FROM gathered_{list} WHERE {which} ON CONFLICT DO NOTHING"
-            )
-        };
+        let ordered = format!("SELECT {columns} FROM taken ORDER BY {columns}");
         if let Connection::Postgres(_) = connection {
-            connection.batch_execute(&rows("TRUE"))?;
+            connection.batch_execute(&format!("INSERT INTO {list} ({columns}) {ordered}"))?;
             continue;
         }
-        let gathered: Number =
-            ask!(connection, get_result, format!("SELECT count(*) AS number FROM gathered_{list}"))?;
-        for from in (0..gathered.number).step_by(ENTERED_TOGETHER) {
+        connection.batch_execute(&temporary("entering", &ordered))?;
+        let entering: Number =
+            ask!(connection, get_result, "SELECT count(*) AS number FROM entering".to_owned())?;
+        for from in (0..entering.number).step_by(ENTERED_TOGETHER) {
             let began = Instant::now();
             let until = from + ENTERED_TOGETHER as i64;
-            connection.batch_execute(&rows(&format!("rowid > {from} AND rowid <= {until}")))?;
+            // What is there already, since an earlier try came to nothing, stays.
+            connection.batch_execute(&format!(
+                "INSERT INTO {list} ({columns}) SELECT {columns} FROM entering \
+                 WHERE rowid > {from} AND rowid <= {until} ON CONFLICT DO NOTHING"
+            ))?;
             std::thread::sleep(began.elapsed());
         }
+        connection.batch_execute("DROP TABLE entering")?;
     }
-    Ok(())
+    Ok(connection.batch_execute("DROP TABLE taken")?)
 }
 
 /// Merges the sums of some keys, about `rows_max` rows, into hours and days: for the keys, for their users, and for
