@@ -422,6 +422,7 @@ fn a_key_is_copied_and_revealed_in_one_go_after_the_code() {
             browser.click(&reveal).await;
             browser.reads(".key-whole", &secret).await;
             browser.click(&reveal).await;
+            browser.gone(".key-whole").await;
 
             forget_steps(&house);
             age_sessions(&house);
