@@ -96,11 +96,9 @@ fn resource(path: &str, methods: &'static str) -> Resource {
 
 /// A route whose calls are held, relayed, charged and counted.
 fn metered(endpoint: Endpoint, gateway: &gateway::Shared) -> impl HttpServiceFactory + use<> {
-    let figures = gateway.figures.of(endpoint);
     resource(endpoint.path(), "POST")
         .app_data(endpoint)
-        .app_data(figures.clone())
-        .wrap(from_fn(move |request, next| figures.clone().count(request, next)))
+        .app_data(gateway.figures.of(endpoint))
         .route(web::post().to(gateway::call::answer))
 }
 

@@ -2,7 +2,7 @@
 //! Flags and the environment are the command line's; it takes what this file says as defaults.
 
 use crate::domain::Invalid;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, X_FORWARDED_FOR};
 use ipnetwork::IpNetwork;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -64,7 +64,7 @@ impl Reach {
 
 /// Several lines of the header are one list; the last line is what the nearest proxy wrote.
 fn forwarded_for(headers: &HeaderMap) -> Option<String> {
-    let mut lines = headers.get_all("x-forwarded-for").peekable();
+    let mut lines = headers.get_all(X_FORWARDED_FOR).peekable();
     lines.peek()?;
     Some(lines.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(","))
 }

@@ -6,7 +6,10 @@ use crate::domain::secret::{KeyDigest, KeySecret};
 use crate::error::Error;
 use crate::store::Connection;
 use crate::store::keys;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+/// Where Anthropic's SDKs put a key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The digest of the key that the headers bear: `Authorization: Bearer`, or `x-api-key`.
 ///
@@ -14,7 +17,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 /// When there is none, when it cannot be a key of ours, or when two differ.
 pub fn presented_key(headers: &HeaderMap) -> Result<KeyDigest, GatewayError> {
     let bearer = headers.get_all(AUTHORIZATION).map(bearer_token);
-    let mut presented = bearer.chain(headers.get_all("x-api-key").map(HeaderValue::as_bytes));
+    let mut presented = bearer.chain(headers.get_all(X_API_KEY).map(HeaderValue::as_bytes));
     let first = presented.next().ok_or(GatewayError::NoKey)?;
     if presented.any(|other| other != first) {
         return Err(GatewayError::TwoKeys);
@@ -50,7 +53,6 @@ pub fn find(connection: &mut Connection, digest: &KeyDigest) -> Result<Option<(P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {

@@ -33,15 +33,24 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, 
     if declared > BODY_BYTES_MAX {
         return Err(TOO_LARGE);
     }
-    // What is declared may never come: room is made for a little of it.
-    let mut body = BytesMut::with_capacity(declared.min(UNSEEN_BYTES_MAX));
+    let mut body = Bytes::new();
     loop {
         let piece = tokio::time::timeout(PIECE_TIMEOUT, payload.next());
         match piece.await.map_err(|_| GatewayError::BodyTimeout)? {
-            None => return Ok(body.freeze()),
-            Some(Ok(piece)) if body.len() + piece.len() <= BODY_BYTES_MAX => body.extend_from_slice(&piece),
+            None => return Ok(body),
+            Some(Ok(piece)) if body.len() + piece.len() <= BODY_BYTES_MAX => body = joined(body, piece),
             Some(Ok(_)) => return Err(TOO_LARGE),
             Some(Err(_)) => return Err(GatewayError::Malformed("The body broke off.".into())),
         }
     }
+}
+
+/// Both together: one that comes alone, as most do, is not copied; what grows does so in place.
+pub fn joined(before: Bytes, piece: Bytes) -> Bytes {
+    if before.is_empty() {
+        return piece;
+    }
+    let mut both = BytesMut::from(before);
+    both.extend_from_slice(&piece);
+    both.freeze()
 }

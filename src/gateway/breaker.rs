@@ -104,15 +104,17 @@ impl Health {
 
 /// The health of all upstreams, by id; shared by all workers. As many entries as there were upstreams.
 #[derive(Clone)]
-pub struct Breakers {
-    healths: Arc<Mutex<HashMap<i64, Health>>>,
+pub struct Breakers(Arc<Kept>);
+
+struct Kept {
+    healths: Mutex<HashMap<i64, Health>>,
     figures: Upstreams,
 }
 
 impl Breakers {
     /// Nothing is known yet; `figures` will count.
     pub fn new(figures: Upstreams) -> Self {
-        Self { healths: Arc::default(), figures }
+        Self(Arc::new(Kept { healths: Mutex::default(), figures }))
     }
 
     /// Lets a call through to an upstream, or not.
@@ -121,7 +123,7 @@ impl Breakers {
         let health = healths.entry(upstream.id).or_insert_with(|| Health {
             circuit: Circuit::Closed { failures: 0 },
             rests_until: None,
-            figures: self.figures.of(upstream.id, &upstream.name),
+            figures: self.0.figures.of(upstream.id, &upstream.name),
             tallies: Vec::new(),
         });
         let admitted = health.circuit.admit(Instant::now());
@@ -185,7 +187,7 @@ impl Breakers {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<i64, Health>> {
         // A panic between two assignments of Copy values cannot leave them half-changed.
-        self.healths.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.healths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with(&self, upstream_id: i64, act: impl FnOnce(&mut Health)) {

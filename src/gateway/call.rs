@@ -20,12 +20,16 @@ use crate::request_id::RequestId;
 use crate::store::Store;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use http::Method;
 
 /// Largest JSON answer that is read from an upstream.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What the call was charged, and what is left to spend.
+const CREDITS: HeaderName = HeaderName::from_static("x-keyhouse-credits");
+const CREDITS_REMAINING: HeaderName = HeaderName::from_static("x-keyhouse-credits-remaining");
 
 /// What calls are made through.
 pub struct Means {
@@ -62,6 +66,9 @@ pub async fn answer(
     let means = Means { gateway, store, ledger, vault };
     let answered = means.answer(&request, payload, &reach, Ids { endpoint, request_id }).await;
     let mut response = answered.unwrap_or_else(|error| error.respond(endpoint.dialect(), request_id));
+    if let Some(figures) = request.app_data::<RouteFigures>() {
+        figures.answered(response.status());
+    }
     if endpoint.dialect() == Dialect::Anthropic {
         // Where Anthropic's SDKs look for it.
         response.headers_mut().insert(anthropic::REQUEST_ID, HeaderValue::from(request_id));
@@ -218,7 +225,7 @@ pub(super) async fn whole(
     let is_text = ids.endpoint.answers_with_text() && !body.trim_ascii_start().starts_with(b"{");
     response.content_type(if is_text { "text/plain; charset=utf-8" } else { "application/json" });
     if let Some(Settled { charged_micros, left }) = settled {
-        response.insert_header(("x-keyhouse-credits", Credits::from_micros(charged_micros).to_string()));
+        response.insert_header((CREDITS, Credits::from_micros(charged_micros).to_string()));
         say_left(&mut response, Some(left));
     }
     Ok(response.body(body))
@@ -271,7 +278,7 @@ fn status_of(answer: &Answer) -> StatusCode {
 
 fn say_left(response: &mut HttpResponseBuilder, left: Option<Left>) {
     if let Some(Left(micros)) = left {
-        response.insert_header(("x-keyhouse-credits-remaining", Credits::from_micros(micros).to_string()));
+        response.insert_header((CREDITS_REMAINING, Credits::from_micros(micros).to_string()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way to upstreams over HTTP: the only file that names the HTTP client and TLS.
 //! Goes exactly where it is told, with our own headers alone; follows no redirect; every wait has an end.
 
+use super::body::joined;
 use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
@@ -175,15 +176,15 @@ impl Answer {
     /// # Errors
     /// When it is longer, breaks off or falls silent.
     pub async fn whole(&mut self, bytes_max: usize) -> Result<Bytes, UpstreamError> {
-        let mut whole = bytes::BytesMut::new();
+        let mut whole = Bytes::new();
         while let Some(piece) = self.body.next().await {
             let piece = piece?;
             if whole.len() + piece.len() > bytes_max {
                 return Err(UpstreamError::TooLarge);
             }
-            whole.extend_from_slice(&piece);
+            whole = joined(whole, piece);
         }
-        Ok(whole.freeze())
+        Ok(whole)
     }
 }
 

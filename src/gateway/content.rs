@@ -1,10 +1,10 @@
 //! How much a request's input holds, without building them in memory: what is text is bounded by its bytes,
 //! what is an image, a file or a sound is counted apart.
 
+use super::json::Name;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Most tokens one image can count for, among models whose rule is published: gpt-4o-mini takes 2 833 and 5 667 for
@@ -163,7 +163,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut part = Part::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Name(key)) = map.next_key()? {
             match &*key {
                 "type" => {
                     let value = map.next_value::<&'de RawValue>()?.get();

@@ -5,10 +5,7 @@ use super::client::UpstreamError;
 use super::endpoint::Endpoint;
 use crate::domain::health::State;
 use crate::metrics::{CALL_S, Counter, Family, Gauge, Histogram, Registry};
-use actix_web::Error;
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
+use actix_web::http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,23 +85,10 @@ struct OfRoute {
 }
 
 impl RouteFigures {
-    /// Around a route: counts how its calls were answered.
-    ///
-    /// # Errors
-    /// Those of what it surrounds.
-    pub async fn count<B: MessageBody>(
-        self,
-        request: ServiceRequest,
-        next: Next<B>,
-    ) -> Result<ServiceResponse<B>, Error> {
-        let answered = next.call(request).await;
-        let status = match &answered {
-            Ok(response) => response.status(),
-            Err(error) => error.as_response_error().status_code(),
-        };
+    /// Notes how a call was answered.
+    pub fn answered(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         self.0.answers[class.min(CLASSES.len() - 1)].inc();
-        answered
     }
 
     /// Notes that an upstream's answer begins to come, so long after the hold.

@@ -11,8 +11,14 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
+/// A name as it was written, where that is possible: serde alone would make each a string of its own.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Name<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// What an object says, if it is one: an array would be read as a list of fields.
+pub fn object<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
+    part.get().starts_with('{').then(|| serde_json::from_str(part.get()).ok()).flatten()
+}
 
 impl<'a> Object<'a> {
     /// Reads a body.

@@ -47,7 +47,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use breaker::Breakers;
 use client::{Client, Connectors};
 use error::GatewayError;
-use figures::{Figures, TryFigures};
+use figures::{Figures, RouteFigures, TryFigures};
 use relay::Relay;
 use retry::Budget;
 use snapshots::Snapshots;
@@ -141,5 +141,9 @@ pub async fn unknown_route() -> Result<HttpResponse, GatewayError> {
 /// Only when the request was given no id.
 pub async fn wrong_method(request: HttpRequest, allowed: &'static str) -> Result<HttpResponse, GatewayError> {
     let dialect = request.app_data::<Endpoint>().map_or(Dialect::OpenAi, |endpoint| endpoint.dialect());
-    Ok(GatewayError::MethodNotAllowed { allowed }.respond(dialect, call::request_id(&request)?))
+    let response = GatewayError::MethodNotAllowed { allowed }.respond(dialect, call::request_id(&request)?);
+    if let Some(figures) = request.app_data::<RouteFigures>() {
+        figures.answered(response.status());
+    }
+    Ok(response)
 }

@@ -129,7 +129,8 @@ impl Relay<'_> {
     /// Without those that asked to be left alone, if there are others.
     fn awake(&self, routes: Vec<Arc<Route>>, tried: &mut Tried) -> Vec<Arc<Route>> {
         let rest = |route: &Arc<Route>| self.breakers.rest(route.upstream.id);
-        if routes.iter().all(|route| rest(route).is_some()) {
+        let at_rest = routes.iter().filter(|route| rest(route).is_some()).count();
+        if at_rest == 0 || at_rest == routes.len() {
             return routes;
         }
         let (resting, awake): (Vec<Arc<Route>>, Vec<Arc<Route>>) =
@@ -307,6 +308,9 @@ pub(super) fn headers(
 
 /// By priority; among equals at random, by weight.
 fn in_order(mut routes: Vec<Arc<Route>>, rng: &mut impl Rng) -> Vec<Arc<Route>> {
+    if routes.len() < 2 {
+        return routes;
+    }
     let mut ordered = Vec::with_capacity(routes.len());
     while let Some(priority) = routes.iter().map(|route| route.priority).min() {
         let equals = || routes.iter().enumerate().filter(|(_, route)| route.priority == priority);

@@ -62,23 +62,24 @@ impl Relaying {
     async fn next_piece(&mut self) -> Option<Bytes> {
         while !self.ended {
             let mut out = BytesMut::new();
+            // What comes once at the end is boxed, or each open stream would have the room for it all along.
             match self.body.next().await {
                 Some(Ok(chunk)) => {
                     self.events.push(&chunk);
                     match self.take_events(&mut out) {
                         Reached::Open if out.is_empty() => continue,
                         Reached::Open => {}
-                        Reached::Done(done) => self.finish(&done, &mut out).await,
-                        Reached::Failed(failed) => self.fail(&failed, &mut out).await,
-                        Reached::Broken => self.cut(&mut out).await,
+                        Reached::Done(done) => Box::pin(self.finish(&done, &mut out)).await,
+                        Reached::Failed(failed) => Box::pin(self.fail(&failed, &mut out)).await,
+                        Reached::Broken => Box::pin(self.cut(&mut out)).await,
                     }
                 }
                 // Not every upstream says [DONE]; one that gave a finish reason has ended all the same.
                 None if self.open.meter.has_finished() => {
                     let rest = self.events.rest();
-                    self.finish(&rest, &mut out).await;
+                    Box::pin(self.finish(&rest, &mut out)).await;
                 }
-                Some(Err(_)) | None => self.cut(&mut out).await,
+                Some(Err(_)) | None => Box::pin(self.cut(&mut out)).await,
             }
             return Some(out.freeze());
         }

@@ -6,9 +6,10 @@ mod text;
 
 use super::content::estimate_text;
 use super::endpoint::Endpoint;
+use super::json::object;
 use crate::domain::price::Price;
 use crate::domain::usage::{Usage, UsageSource};
-use report::{Counting, Report};
+use report::{Counting, Report, Said};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -94,6 +95,14 @@ struct Parts<'a> {
     /// Of a ranking.
     #[serde(borrow)]
     meta: Option<&'a RawValue>,
+}
+
+/// The `meta` of a ranking.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Billed<'a> {
+    #[serde(borrow)]
+    billed_units: Option<&'a RawValue>,
 }
 
 impl Meter {
@@ -221,20 +230,18 @@ impl Meter {
         }
     }
 
+    /// Only a response is asked for again by its id.
     fn take_id(&mut self, id: Option<&RawValue>) {
-        if let Some(id) = id.and_then(|id| serde_json::from_str(id.get()).ok()) {
-            self.response_id = Some(id);
-        }
+        let id = id.filter(|_| self.endpoint == Endpoint::Responses).and_then(read);
+        self.response_id = id.or(self.response_id.take());
     }
 
     fn take_usage(&mut self, parts: &Parts<'_>) {
-        let read = |part: Option<&RawValue>| part.and_then(|part| serde_json::from_str(part.get()).ok());
-        let billed =
-            || read(parts.meta).and_then(|meta: serde_json::Value| meta.get("billed_units").cloned());
-        if let Some(seconds) = read(parts.duration) {
+        if let Some(seconds) = parts.duration.and_then(read) {
             self.report.read_duration(&seconds);
         }
-        let Some(usage) = read(parts.usage).or_else(billed) else { return };
+        let billed = || parts.meta.and_then(object::<Billed<'_>>)?.billed_units;
+        let Some(usage) = parts.usage.or_else(billed).and_then(object::<Said<'_>>) else { return };
         if self.report.read(&usage, self.counting()).is_err() {
             return;
         }
@@ -320,6 +327,11 @@ impl Meter {
         };
         estimate.min(self.bound.output_tokens)
     }
+}
+
+/// A part, if it is what is looked for.
+fn read<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
+    serde_json::from_str(part.get()).ok()
 }
 
 fn elements(array: Option<&RawValue>) -> i64 {

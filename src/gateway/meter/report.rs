@@ -2,7 +2,10 @@
 //! contradictory counts as not reported.
 
 use crate::domain::usage::{TOKENS_MAX, Usage};
+use crate::gateway::json::object;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What is reported so far; a later value replaces an earlier one, a missing one does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,29 +31,84 @@ pub enum Counting {
     Exclusive,
 }
 
+/// A `usage` object, its numbers unread: what nobody asks for may be anything. (Its names are of all dialects; of two
+/// that say the same, the first that is given counts.)
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Said<'a> {
+    #[serde(borrow)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_read_input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_creation_input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    seconds: Option<&'a RawValue>,
+}
+
+/// The `…_details` of a [`Said`].
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details<'a> {
+    #[serde(borrow)]
+    cached_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_write_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_tokens: Option<&'a RawValue>,
+}
+
+impl<'a> Details<'a> {
+    /// Of what is no object there are none.
+    fn of(details: Option<&'a RawValue>) -> Self {
+        details.and_then(object).unwrap_or_default()
+    }
+}
+
 impl Report {
     /// Takes over what a `usage` object says.
     ///
     /// # Errors
     /// [`Unusable`]; what was there before stays.
-    pub fn read(&mut self, usage: &Value, counting: Counting) -> Result<(), Unusable> {
-        let at = |paths: &[&str]| count(usage, paths);
+    pub fn read(&mut self, usage: &Said<'_>, counting: Counting) -> Result<(), Unusable> {
         let (input, cached, written) = match counting {
-            Counting::Inclusive => (
-                at(&["prompt_tokens", "input_tokens"])?,
-                at(&["prompt_tokens_details/cached_tokens", "input_tokens_details/cached_tokens"])?,
-                at(&["prompt_tokens_details/cache_write_tokens", "input_tokens_details/cache_write_tokens"])?,
-            ),
+            Counting::Inclusive => {
+                let first = Details::of(usage.prompt_tokens_details);
+                let second = Details::of(usage.input_tokens_details);
+                (
+                    count(usage.prompt_tokens.or(usage.input_tokens))?,
+                    count(first.cached_tokens.or(second.cached_tokens))?,
+                    count(first.cache_write_tokens.or(second.cache_write_tokens))?,
+                )
+            }
             Counting::Exclusive => (
-                at(&["input_tokens"])?,
-                at(&["cache_read_input_tokens"])?,
-                at(&["cache_creation_input_tokens"])?,
+                count(usage.input_tokens)?,
+                count(usage.cache_read_input_tokens)?,
+                count(usage.cache_creation_input_tokens)?,
             ),
         };
-        let output = at(&["completion_tokens", "output_tokens"])?;
-        let reasoning =
-            at(&["completion_tokens_details/reasoning_tokens", "output_tokens_details/reasoning_tokens"])?;
-        let audio_ms = usage.get("seconds").and_then(milliseconds);
+        let output = count(usage.completion_tokens.or(usage.output_tokens))?;
+        let first = Details::of(usage.completion_tokens_details);
+        let second = Details::of(usage.output_tokens_details);
+        let reasoning = count(first.reasoning_tokens.or(second.reasoning_tokens))?;
+        let seconds = usage.seconds.and_then(|seconds| serde_json::from_str(seconds.get()).ok());
+        let audio_ms = seconds.as_ref().and_then(milliseconds);
         *self = Self {
             input: input.or(self.input),
             cached: cached.or(self.cached),
@@ -63,8 +121,8 @@ impl Report {
     }
 
     /// Takes a total for the input, of a call that has no output and of which nothing else is said.
-    pub fn read_total(&mut self, usage: &Value) {
-        let total = || count(usage, &["total_tokens"]).ok().flatten();
+    pub fn read_total(&mut self, usage: &Said<'_>) {
+        let total = || count(usage.total_tokens).ok().flatten();
         self.input = self.input.or_else(total);
     }
 
@@ -97,12 +155,10 @@ impl Report {
     }
 }
 
-/// The first of these paths that is there.
-fn count(usage: &Value, paths: &[&str]) -> Result<Option<i64>, Unusable> {
-    let at = |path: &&str| path.split('/').try_fold(usage, |value, name| value.get(name));
-    let found = paths.iter().filter_map(at).find(|value| !value.is_null());
-    let Some(value) = found else { return Ok(None) };
-    value.as_i64().filter(|count| (0..=TOKENS_MAX).contains(count)).map(Some).ok_or(Unusable)
+/// A whole number, if it is given.
+fn count(said: Option<&RawValue>) -> Result<Option<i64>, Unusable> {
+    let Some(said) = said else { return Ok(None) };
+    said.get().parse().ok().filter(|count| (0..=TOKENS_MAX).contains(count)).map(Some).ok_or(Unusable)
 }
 
 /// Rounded up; `None` for what is no length of time.
@@ -123,9 +179,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(report: &mut Report, usage: &Value, counting: Counting) -> Result<(), Unusable> {
+        let usage = usage.to_string();
+        report.read(&serde_json::from_str(&usage).map_err(|_| Unusable)?, counting)
+    }
+
     fn tokens(usage: &Value, counting: Counting) -> Option<Usage> {
         let mut report = Report::default();
-        report.read(usage, counting).ok()?;
+        read(&mut report, usage, counting).ok()?;
         report.tokens(counting, true)
     }
 
@@ -164,14 +225,13 @@ mod tests {
     fn later_values_replace_earlier_ones_and_missing_ones_do_not() {
         let mut report = Report::default();
         let start = json!({"input_tokens": 3, "cache_read_input_tokens": 9, "output_tokens": 1});
-        report.read(&start, Counting::Exclusive).expect("usable");
-        report.read(&json!({"output_tokens": 40}), Counting::Exclusive).expect("usable");
-        report
-            .read(&json!({"output_tokens": 50, "input_tokens": null}), Counting::Exclusive)
+        read(&mut report, &start, Counting::Exclusive).expect("usable");
+        read(&mut report, &json!({"output_tokens": 40}), Counting::Exclusive).expect("usable");
+        read(&mut report, &json!({"output_tokens": 50, "input_tokens": null}), Counting::Exclusive)
             .expect("usable");
         let usage = report.tokens(Counting::Exclusive, true).expect("usable");
         assert_eq!((usage.input_tokens, usage.cached_input_tokens, usage.output_tokens), (12, 9, 50));
-        assert_eq!(report.read(&json!({"output_tokens": -1}), Counting::Exclusive), Err(Unusable));
+        assert_eq!(read(&mut report, &json!({"output_tokens": -1}), Counting::Exclusive), Err(Unusable));
         assert_eq!(report.tokens(Counting::Exclusive, true), Some(usage));
     }
 
