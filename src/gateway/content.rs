@@ -1,7 +1,7 @@
 //! How much a request's input holds, without building them in memory: what is text is bounded by its bytes,
 //! what is an image, a file or a sound is counted apart.
 
-use super::json::Name;
+use super::json::{Name, object};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -129,10 +129,10 @@ impl<'a> Part<'a> {
         let Some(source) = self.source else { return Ok(()) };
         match kind {
             "image" if !self.image => content.images += 1,
-            "document" => match serde_json::from_str::<Source<'a>>(source.get()) {
+            "document" => match object::<Source<'a>>(source) {
                 // As text it is bounded by its bytes, like any other.
-                Ok(Source { r#type: Some("text"), .. }) => return Ok(()),
-                Ok(Source { r#type: Some("content"), content: Some(inner) }) => {
+                Some(Source { r#type: Some("text"), .. }) => return Ok(()),
+                Some(Source { r#type: Some("content"), content: Some(inner) }) => {
                     return content.survey(inner);
                 }
                 _ => content.files += 1,

@@ -15,9 +15,14 @@ pub struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 #[derive(Deserialize)]
 pub struct Name<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
+/// A part, if it is what is looked for.
+pub fn read<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
+    serde_json::from_str(part.get()).ok()
+}
+
 /// What an object says, if it is one: an array would be read as a list of fields.
 pub fn object<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
-    part.get().starts_with('{').then(|| serde_json::from_str(part.get()).ok()).flatten()
+    Some(part).filter(|part| part.get().starts_with('{')).and_then(read)
 }
 
 impl<'a> Object<'a> {

@@ -6,7 +6,7 @@ mod text;
 
 use super::content::estimate_text;
 use super::endpoint::Endpoint;
-use super::json::object;
+use super::json::{object, read};
 use crate::domain::price::Price;
 use crate::domain::usage::{Usage, UsageSource};
 use report::{Counting, Report, Said};
@@ -201,7 +201,7 @@ impl Meter {
         self.take_usage(parts);
         // What begins or ends an answer carries it whole, usage included.
         for inner in [parts.response, parts.message].into_iter().flatten() {
-            if let Ok(inner) = serde_json::from_str::<Parts<'_>>(inner.get()) {
+            if let Some(inner) = object::<Parts<'_>>(inner) {
                 self.take_id(inner.id);
                 self.take_usage(&inner);
             }
@@ -329,13 +329,8 @@ impl Meter {
     }
 }
 
-/// A part, if it is what is looked for.
-fn read<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
-    serde_json::from_str(part.get()).ok()
-}
-
 fn elements(array: Option<&RawValue>) -> i64 {
-    let elements = array.and_then(|array| serde_json::from_str::<Vec<&RawValue>>(array.get()).ok());
+    let elements = array.and_then(read::<Vec<&RawValue>>);
     elements.map_or(0, |elements| i64::try_from(elements.len()).unwrap_or(i64::MAX))
 }
 

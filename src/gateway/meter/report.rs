@@ -2,7 +2,7 @@
 //! contradictory counts as not reported.
 
 use crate::domain::usage::{TOKENS_MAX, Usage};
-use crate::gateway::json::object;
+use crate::gateway::json::{object, read};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -107,8 +107,7 @@ impl Report {
         let first = Details::of(usage.completion_tokens_details);
         let second = Details::of(usage.output_tokens_details);
         let reasoning = count(first.reasoning_tokens.or(second.reasoning_tokens))?;
-        let seconds = usage.seconds.and_then(|seconds| serde_json::from_str(seconds.get()).ok());
-        let audio_ms = seconds.as_ref().and_then(milliseconds);
+        let audio_ms = usage.seconds.and_then(read).and_then(|seconds| milliseconds(&seconds));
         *self = Self {
             input: input.or(self.input),
             cached: cached.or(self.cached),

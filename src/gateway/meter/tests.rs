@@ -53,6 +53,8 @@ fn unusable_reports_are_estimated_within_the_bound() {
         "null",
         "{}",
         "7",
+        "[9,null,null,null,null,null,2]",
+        r#"{"prompt_tokens":1,"prompt_tokens":2,"completion_tokens":1}"#,
         r#"{"prompt_tokens":-1,"completion_tokens":1}"#,
         r#"{"prompt_tokens":1,"completion_tokens":-1}"#,
         r#"{"prompt_tokens":1,"completion_tokens":1e30}"#,
