@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 
 /// Most commands of one transaction: enough to share a disk flush among, few enough to answer soon.
 const BATCH_MAX: usize = 512;
-/// On PostgreSQL a batch costs five round trips, whatever is in it. Where commands come by so many at once as in
+/// Behind a batch of so many commands, more are likely to be on their way.
 const BUSY: usize = 4;
-/// the batch before, one with fewer than this
+/// A batch of fewer waits for them on PostgreSQL, where it costs five round trips, whatever is in it.
 const ENOUGH: usize = 32;
-/// waits so long for more (docs/performance.md has what that gave).
+/// So long, once (docs/performance.md has what that gave).
 const COMPANY_WAIT: Duration = Duration::from_micros(800);
 /// Pause before what failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
