@@ -255,6 +255,36 @@ fn a_key_disabled_after_it_was_read_holds_nothing() {
 }
 
 #[test]
+fn on_postgres_a_key_is_deleted_behind_whoever_has_locked_its_account() {
+    use diesel::connection::SimpleConnection;
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let bench = Bench::new(Engine::Postgres);
+    let key_id = bench.key(None);
+    let (deleted, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let moving = bench.store.with(|ledger| {
+            ledger.write(|ledger| {
+                let lock = format!("SELECT 1 FROM users WHERE id = {} FOR NO KEY UPDATE", bench.user_id);
+                ledger.batch_execute(&lock)?;
+                scope.spawn(|| {
+                    let gone =
+                        bench.store.with(|c| keys::delete(c, bench.user_id, key_id, &Actor::cli(), NOW_MS));
+                    deleted.send(gone)
+                });
+                assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "it did not wait");
+                Ok(())
+            })
+        });
+        moving.expect("committed");
+        let gone = told.recv_timeout(Duration::from_secs(5)).expect("deleted soon after");
+        gone.expect("deleted");
+    });
+    assert!(bench.store.with(|c| keys::find(c, bench.user_id, key_id)).is_err());
+}
+
+#[test]
 fn a_dead_instances_holds_are_settled_at_their_input_part() {
     for engine in engines() {
         let bench = Bench::new(engine);
