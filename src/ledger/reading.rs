@@ -214,8 +214,8 @@ impl QueryFragment<Pg> for Guarded<'_> {
         out.push_sql(
             ")) SELECT 0::bigint, id, user_id, key_id, open, held_micros, input_held_micros FROM c \
              UNION ALL SELECT 1, k.id, k.revision, m.credits_used_micros, m.credits_held_micros, k.expires_at_ms, \
-             k.credit_limit_micros FROM key_credits m JOIN api_keys k ON k.id = m.key_id \
-             WHERE m.key_id = ANY(ARRAY(SELECT key_id FROM c UNION SELECT unnest(",
+             k.credit_limit_micros FROM key_credits m CROSS JOIN LATERAL (SELECT * FROM api_keys WHERE id = m.key_id \
+             OFFSET 0) k WHERE m.key_id = ANY(ARRAY(SELECT key_id FROM c UNION SELECT unnest(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.key_ids)?;
         out.push_sql(

@@ -66,7 +66,7 @@ pub(super) fn fence(
     // Every statement of the writer reaches its rows by primary key. What the planner believes of tables that have
     // grown since it last looked must not turn that into a scan.
     connection.batch_execute(
-        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+        "SET enable_seqscan = off; SET enable_nestloop = off; SET enable_mergejoin = off; \
          SET plan_cache_mode = force_generic_plan",
     )?;
     let second = i32::try_from(instance_id & 0x7fff_ffff).unwrap_or_default();
@@ -75,13 +75,4 @@ pub(super) fn fence(
         .bind::<Integer, _>(second)
         .execute(connection)?;
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
-}
-
-/// Has PostgreSQL plan the writer's statements anew by how large the tables are now: made for an empty list of charges, a
-/// plan reads all of it for every batch. To be called whenever the number of batches has doubled.
-pub(super) fn plan_anew(connection: &mut Connection) -> Result<(), Error> {
-    match connection {
-        Connection::Sqlite(_) => Ok(()),
-        Connection::Postgres(connection) => Ok(connection.batch_execute("DISCARD PLANS")?),
-    }
 }

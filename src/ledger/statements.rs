@@ -23,11 +23,12 @@ pub(super) const MOVE_UNUSED_KEY: usize = 4;
 const OPEN_CHARGE_SQL: &str = "INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, multiplier_micros, \
     instance_id, state, held_micros, input_held_micros, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'held', ?, ?, ?)";
 
-/// Closes one charge; the state in the condition makes a second close touch no row.
+/// Closes one charge; a second close touches no row. (An open charge is one that was not resolved. Asked by the state,
+/// PostgreSQL may look it up in the index of open charges, which begins with the instance: it then reads all of that.)
 const CLOSE_CHARGE_SQL: &str = "UPDATE charges SET state = ?, settled_micros = ?, outcome = ?, \
     usage_source = ?, input_tokens = ?, cached_input_tokens = ?, output_tokens = ?, upstream_id = ?, status = ?, \
     first_byte_ms = ?, resolved_at_ms = ?, cache_write_tokens = ?, reasoning_tokens = ?, images = ?, audio_ms = ?, \
-    characters = ? WHERE id = ? AND state = 'held'";
+    characters = ? WHERE id = ? AND resolved_at_ms IS NULL";
 
 /// Moves an account's money.
 const MOVE_ACCOUNT_SQL: &str =
@@ -42,7 +43,8 @@ const MOVE_UNUSED_KEY_SQL: &str = "UPDATE key_credits SET rowid = (SELECT max(ro
     credits_used_micros = credits_used_micros + ?, credits_held_micros = credits_held_micros + ?, \
     last_used_at_ms = coalesce(?, last_used_at_ms) WHERE key_id = ?";
 
-/// The first four for many rows, each column of theirs an array.
+/// The first four for many rows, each column of theirs an array. What is changed is looked up by the array of its ids ($28,
+/// $31, $35) as well as by the join: a plan that was made while a table was empty has no way to read all of it for ever.
 const BATCH_SQL: &str = "WITH opened AS (INSERT INTO charges (id, user_id, key_id, key_name, model, price_id, \
     multiplier_micros, instance_id, state, held_micros, input_held_micros, created_at_ms) \
     SELECT id, user_id, key_id, key_name, model, price_id, multiplier_micros, instance_id, 'held', held_micros, \
@@ -60,15 +62,16 @@ const BATCH_SQL: &str = "WITH opened AS (INSERT INTO charges (id, user_id, key_i
     ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], \
     ?::bigint[], ?::bigint[], ?::bigint[]) AS row (state, settled_micros, outcome, usage_source, input_tokens, \
     cached_input_tokens, output_tokens, upstream_id, status, first_byte_ms, resolved_at_ms, cache_write_tokens, \
-    reasoning_tokens, images, audio_ms, characters, id) WHERE charges.id = row.id AND charges.state = 'held' \
-    RETURNING 1), \
+    reasoning_tokens, images, audio_ms, characters, id) WHERE charges.id = row.id AND charges.id = ANY($28) \
+    AND charges.resolved_at_ms IS NULL RETURNING 1), \
     accounts AS (UPDATE users SET balance_micros = balance_micros - row.settled_micros, \
     held_micros = users.held_micros + row.held_micros FROM unnest(?::bigint[], ?::bigint[], ?::bigint[]) \
-    AS row (settled_micros, held_micros, id) WHERE users.id = row.id RETURNING 1), \
+    AS row (settled_micros, held_micros, id) WHERE users.id = row.id AND users.id = ANY($31) RETURNING 1), \
     keys AS (UPDATE key_credits SET credits_used_micros = credits_used_micros + row.settled_micros, \
     credits_held_micros = credits_held_micros + row.held_micros, \
     last_used_at_ms = coalesce(row.used_at_ms, last_used_at_ms) FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], \
-    ?::bigint[]) AS row (settled_micros, held_micros, used_at_ms, id) WHERE key_credits.key_id = row.id RETURNING 1) \
+    ?::bigint[]) AS row (settled_micros, held_micros, used_at_ms, id) WHERE key_credits.key_id = row.id \
+    AND key_credits.key_id = ANY($35) RETURNING 1) \
     SELECT (SELECT count(*) FROM opened), (SELECT count(*) FROM closed), (SELECT count(*) FROM accounts), \
     (SELECT count(*) FROM keys)";
 

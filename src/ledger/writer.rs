@@ -4,7 +4,7 @@
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
 use super::known::Known;
-use super::rows::{Answers, commit, fence, plan_anew};
+use super::rows::{Answers, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
@@ -46,7 +46,6 @@ pub(super) fn start(
         last_backend: None,
         unsettled: Vec::new(),
         last_len: 0,
-        batches: 0,
         stopping: false,
     };
     std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&commands))
@@ -67,8 +66,6 @@ struct Writer {
     unsettled: Vec<Resolution>,
     /// Of the last batch that was gathered.
     last_len: usize,
-    /// So many were tried to commit.
-    batches: u64,
     stopping: bool,
 }
 
@@ -230,10 +227,7 @@ impl Writer {
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let began = Instant::now();
         let (holds, resolutions) = (&batch.holds, &batch.resolutions);
-        self.batches += 1;
-        let planned = if self.batches.is_power_of_two() { plan_anew(&mut connection) } else { Ok(()) };
-        let answers = planned
-            .and_then(|()| commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions));
+        let answers = commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions);
         self.figures.committed(batch.len(), began.elapsed());
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {
@@ -341,7 +335,6 @@ mod tests {
             last_backend: None,
             unsettled: vec![Resolution::release(1)],
             last_len: 0,
-            batches: 0,
             stopping: true,
         };
         assert!(!writer.catch_up());
