@@ -63,8 +63,9 @@ pub(super) fn fence(
             .bind::<Integer, _>(backend)
             .execute(connection)?;
     }
-    // Every statement of the writer reaches its rows by primary key. What the planner believes of tables that have
-    // grown since it last looked must not turn that into a scan.
+    // Every statement of the writer looks its rows up by arrays of primary keys, and its plans are made once. What the planner
+    // believes of tables that have grown since must not turn that into a scan, nor a join of two arrays into a walk of one
+    // for each of the other.
     connection.batch_execute(
         "SET enable_seqscan = off; SET enable_nestloop = off; SET enable_mergejoin = off; \
          SET plan_cache_mode = force_generic_plan",

@@ -85,10 +85,14 @@ struct Counts {
 const COUNTS: &str = "SELECT (SELECT count(*) FROM users) AS accounts, (SELECT count(*) FROM api_keys) AS keys, \
     (SELECT count(*) FROM charges) AS charges, (SELECT count(*) FROM charges WHERE state = 'held') AS open_holds";
 
-/// Each gives the rows that break its rule. Sums are cast: PostgreSQL's sum of BIGINT is numeric.
-const RULES: [(&str, &str); 6] = [
+/// Its words, what its numbers are, and what gives the rows that break it.
+type Rule = (&'static str, fn(i64) -> Figure, &'static str);
+
+/// Sums are cast: PostgreSQL's sum of BIGINT is numeric.
+const RULES: [Rule; 7] = [
     (
         "balance = grants − settled",
+        credits,
         "SELECT 'account ' || u.id || ' (' || u.name || ')' AS subject, u.balance_micros AS stored, \
          CAST(coalesce(g.micros, 0) - coalesce(c.micros, 0) AS BIGINT) AS proven FROM users u \
          LEFT JOIN (SELECT user_id, sum(amount_micros) AS micros FROM grants GROUP BY user_id) g ON g.user_id = u.id \
@@ -97,6 +101,7 @@ const RULES: [(&str, &str); 6] = [
     ),
     (
         "held = open holds",
+        credits,
         "SELECT 'account ' || u.id || ' (' || u.name || ')' AS subject, u.held_micros AS stored, \
          CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM users u \
          LEFT JOIN (SELECT user_id, sum(held_micros) AS micros FROM charges WHERE state = 'held' GROUP BY user_id) c \
@@ -104,11 +109,13 @@ const RULES: [(&str, &str); 6] = [
     ),
     (
         "held ≤ balance",
+        credits,
         "SELECT 'account ' || id || ' (' || name || ')' AS subject, held_micros AS stored, balance_micros AS proven \
          FROM users WHERE held_micros > balance_micros ORDER BY id",
     ),
     (
         "used = settled",
+        credits,
         "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_used_micros AS stored, \
          CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(settled_micros) AS micros FROM charges GROUP BY key_id) c ON c.key_id = k.id \
@@ -116,6 +123,7 @@ const RULES: [(&str, &str); 6] = [
     ),
     (
         "held = open holds",
+        credits,
         "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_held_micros AS stored, \
          CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(held_micros) AS micros FROM charges WHERE state = 'held' GROUP BY key_id) c \
@@ -123,11 +131,25 @@ const RULES: [(&str, &str); 6] = [
     ),
     (
         "0 ≤ settled ≤ held",
+        credits,
         "SELECT 'charge ' || id AS subject, settled_micros AS stored, held_micros AS proven FROM charges \
          WHERE settled_micros > held_micros OR settled_micros < 0 OR (state <> 'settled' AND settled_micros <> 0) \
          ORDER BY id",
     ),
+    // PostgreSQL is not asked to look for each charge as it is opened: both are there for good.
+    (
+        "its account and its price are there",
+        Figure::Count,
+        "SELECT 'charge ' || c.id AS subject, CAST(2 AS BIGINT) AS stored, \
+         CAST((SELECT count(*) FROM users WHERE id = c.user_id) + (SELECT count(*) FROM prices WHERE id = c.price_id) \
+         AS BIGINT) AS proven FROM charges c WHERE c.user_id NOT IN (SELECT id FROM users) \
+         OR c.price_id NOT IN (SELECT id FROM prices) ORDER BY c.id",
+    ),
 ];
+
+fn credits(micros: i64) -> Figure {
+    Figure::Credits(Credits::from_micros(micros))
+}
 
 /// Checks every account, key and charge.
 ///
@@ -160,7 +182,7 @@ fn examine_snapshot(connection: &mut Connection) -> Result<Diagnosis, Error> {
         open_holds: counts.open_holds,
         breaches: Vec::new(),
     };
-    for (rule, query) in RULES {
+    for (rule, figure, query) in RULES {
         let sums: Vec<Sum> = match connection {
             Connection::Sqlite(connection) => diesel::sql_query(query).load(connection),
             Connection::Postgres(connection) => diesel::sql_query(query).load(connection),
@@ -168,8 +190,8 @@ fn examine_snapshot(connection: &mut Connection) -> Result<Diagnosis, Error> {
         diagnosis.breaches.extend(sums.into_iter().map(|sum| Breach {
             subject: sum.subject,
             rule,
-            stored: Figure::Credits(Credits::from_micros(sum.stored)),
-            proven: Figure::Credits(Credits::from_micros(sum.proven)),
+            stored: figure(sum.stored),
+            proven: figure(sum.proven),
         }));
     }
     diagnosis.breaches.extend(doctor_usage::examine(connection)?);

@@ -3,6 +3,7 @@
 #[path = "../support/database.rs"]
 mod database;
 mod outages;
+mod plans;
 mod queue;
 mod usage;
 
@@ -383,6 +384,29 @@ fn the_doctor_names_each_breach_with_its_amounts() {
                 ),
                 format!("key {key} (k): used = settled: stored 0.000005, proven 0.000000"),
             ]
+        );
+    }
+}
+
+#[test]
+fn the_doctor_finds_a_charge_without_its_account_or_price() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let instance = bench.instance();
+        let request = bench.request(instance.ledger(), bench.key(None), 0);
+        let hold = block_on(instance.ledger().hold(request)).expect("held");
+        let charge_id = hold.charge_id();
+        let settled = settle(&hold, 0);
+        block_on(hold.resolve(settled)).expect("settled");
+        instance.stop();
+        bench.is_healthy();
+        let unasked = if engine == Engine::Sqlite { "PRAGMA foreign_keys = OFF;" } else { "" };
+        tamper(&bench.database, &format!("{unasked} UPDATE charges SET price_id = 77"));
+        let breaches = bench.store.with(doctor::examine).expect("examined").breaches;
+        let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [format!("charge {charge_id}: its account and its price are there: stored 2, proven 1")]
         );
     }
 }
