@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Event>, Vec<u8>) {
     let (mut events, mut found) = (Events::default(), Vec::new());
     for piece in pieces {
-        events.push(piece);
+        events.push(piece.to_vec().into());
         while let Some(event) = events.next_event().expect("shorter than any bound") {
             assert!(event.raw.len() <= EVENT_BYTES_MAX);
             event.data();

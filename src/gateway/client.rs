@@ -9,19 +9,19 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTE
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body, Frame, Incoming};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::{Client as Pooled, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
@@ -89,11 +89,31 @@ type AtEnd = Box<dyn FnOnce(Option<UpstreamError>)>;
 
 enum Source {
     /// An upstream, which may be silent so long; until when, at this moment.
-    Upstream { body: hyper::body::Incoming, idle: Duration, patience: Pin<Box<Sleep>> },
+    Upstream { body: Incoming, idle: Duration, patience: Pin<Box<Sleep>> },
     /// This house.
     Here(LocalBoxStream<'static, Bytes>),
     /// There is no more.
     Ended,
+}
+
+impl Source {
+    /// From now on it may be silent as long as it may.
+    fn wait(&mut self) {
+        if let Self::Upstream { idle, patience, .. } = self {
+            patience.as_mut().reset(Instant::now() + *idle);
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        match self {
+            Self::Upstream { body, patience, .. } => match poll_piece(body, context) {
+                Poll::Pending => patience.as_mut().poll(context).map(|()| Some(Err(UpstreamError::TimedOut))),
+                piece => piece,
+            },
+            Self::Here(pieces) => pieces.poll_next_unpin(context).map(|piece| piece.map(Ok)),
+            Self::Ended => Poll::Ready(None),
+        }
+    }
 }
 
 impl AnswerBody {
@@ -109,18 +129,8 @@ impl AnswerBody {
 
     /// The next bytes.
     pub async fn next(&mut self) -> Option<Result<Bytes, UpstreamError>> {
-        let piece = match &mut self.source {
-            Source::Upstream { body, idle, patience } => {
-                patience.as_mut().reset(Instant::now() + *idle);
-                tokio::select! {
-                    biased;
-                    piece = next_piece(body) => piece,
-                    () = patience => Some(Err(UpstreamError::TimedOut)),
-                }
-            }
-            Source::Here(pieces) => pieces.next().await.map(Ok),
-            Source::Ended => None,
-        };
+        self.source.wait();
+        let piece = poll_fn(|context| self.source.poll_next(context)).await;
         match &piece {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
@@ -435,15 +445,16 @@ fn request(call: Call) -> Result<Request<OutgoingBody>, UpstreamError> {
 }
 
 /// The next data of a body; trailers are passed over.
-async fn next_piece(body: &mut hyper::body::Incoming) -> Option<Result<Bytes, UpstreamError>> {
+fn poll_piece(body: &mut Incoming, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
     loop {
-        match body.frame().await? {
-            Ok(frame) => {
+        match ready!(Pin::new(&mut *body).poll_frame(context)) {
+            Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    return Some(Ok(data));
+                    return Poll::Ready(Some(Ok(data)));
                 }
             }
-            Err(_) => return Some(Err(UpstreamError::BrokeOff)),
+            Some(Err(_)) => return Poll::Ready(Some(Err(UpstreamError::BrokeOff))),
+            None => return Poll::Ready(None),
         }
     }
 }

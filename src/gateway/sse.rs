@@ -1,7 +1,8 @@
 //! Server-sent events, cut out of bytes as they come: split anywhere, any line ending, bounded memory.
 //! Gives each event's own bytes beside its data, so that what is relayed is what was sent.
 
-use bytes::{Bytes, BytesMut};
+use super::body::joined;
+use bytes::Bytes;
 use std::borrow::Cow;
 
 /// Largest event that is relayed; a stream with a larger one counts as broken. An image in base64 fits: the largest
@@ -22,7 +23,8 @@ pub struct Event {
 /// Cuts a stream of bytes into events.
 #[derive(Debug, Default)]
 pub struct Events {
-    buffer: BytesMut,
+    /// What came and is not cut yet: of an event that came whole, the very bytes that were received.
+    buffer: Bytes,
     /// Where the line that is not complete yet begins; lines before it were seen.
     line_start: usize,
     /// Up to where that line was looked through: a long one that comes in crumbs is not read again for each.
@@ -33,8 +35,8 @@ pub struct Events {
 
 impl Events {
     /// Takes what came.
-    pub fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    pub fn push(&mut self, chunk: Bytes) {
+        self.buffer = joined(std::mem::take(&mut self.buffer), chunk);
     }
 
     /// The next whole event, if it is there.
@@ -58,7 +60,7 @@ impl Events {
     }
 
     fn cut(&mut self) -> Result<Event, EventTooLarge> {
-        let raw = self.buffer.split_to(self.line_start).freeze();
+        let raw = self.buffer.split_to(self.line_start);
         (self.line_start, self.searched, self.begun) = (0, 0, false);
         if raw.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(Event { raw }) }
     }
@@ -66,7 +68,7 @@ impl Events {
     /// What is left when the stream has ended: an event whose blank line never came, which counts for nothing.
     pub fn rest(&mut self) -> Bytes {
         (self.line_start, self.searched, self.begun) = (0, 0, false);
-        self.buffer.split().freeze()
+        std::mem::take(&mut self.buffer)
     }
 }
 
@@ -122,7 +124,7 @@ mod tests {
     fn read(chunks: &[&[u8]]) -> (Vec<Event>, Bytes) {
         let (mut events, mut found) = (Events::default(), Vec::new());
         for chunk in chunks {
-            events.push(chunk);
+            events.push(Bytes::copy_from_slice(chunk));
             while let Some(event) = events.next_event().expect("small") {
                 found.push(event);
             }
@@ -154,13 +156,13 @@ mod tests {
     #[test]
     fn a_line_of_ten_megabytes_is_read_and_one_without_end_refused_with_bounded_memory() {
         let mut events = Events::default();
-        events.push(&[b'x'; 10 << 20]);
+        events.push(vec![b'x'; 10 << 20].into());
         assert_eq!(events.next_event(), Ok(None));
-        events.push(b"\n\n");
+        events.push("\n\n".into());
         assert!(matches!(events.next_event(), Ok(Some(event)) if event.raw.len() == (10 << 20) + 2));
         let mut fed = 0;
         while events.next_event() == Ok(None) {
-            events.push(&[b'x'; 64 << 10]);
+            events.push(vec![b'x'; 64 << 10].into());
             fed += 64 << 10;
         }
         assert!(fed <= EVENT_BYTES_MAX + (64 << 10));
@@ -170,12 +172,12 @@ mod tests {
     fn a_line_that_comes_in_crumbs_is_read_once() {
         let mut events = Events::default();
         for _ in 0..1 << 20 {
-            events.push(b"x");
+            events.push("x".into());
             assert_eq!(events.next_event(), Ok(None));
         }
-        events.push(b"\r");
+        events.push("\r".into());
         assert_eq!(events.next_event(), Ok(None));
-        events.push(b"\n\r\n");
+        events.push("\n\r\n".into());
         assert!(matches!(events.next_event(), Ok(Some(_))));
     }
 

@@ -1,6 +1,7 @@
 //! A stream on its way to the caller: events (or bytes) leave as they come, one at a time asked for by who reads them,
 //! and the last word (`[DONE]`, `message_stop`, or the end) is held back until the charge is committed.
 
+use super::body::joined;
 use super::call::Ids;
 use super::client::{Answer, AnswerBody};
 use super::error::GatewayError;
@@ -10,7 +11,6 @@ use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
-use bytes::BytesMut;
 use futures_util::stream::{self, Stream};
 use serde_json::Value;
 use std::convert::Infallible;
@@ -22,7 +22,8 @@ struct Relaying {
     events: Events,
     open: Box<OpenCall>,
     ids: Ids,
-    memory: Option<Memory>,
+    /// Boxed: few have one.
+    memory: Option<Box<Memory>>,
     /// Whether the caller asked for the event that has nothing but usage.
     show_usage: bool,
     ended: bool,
@@ -48,7 +49,7 @@ pub fn relay(
     show_usage: bool,
     memory: Option<Memory>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let (body, events) = (answer.body, Events::default());
+    let (body, events, memory) = (answer.body, Events::default(), memory.map(Box::new));
     // Boxed, or all of it would move with every piece.
     let relaying = Box::new(Relaying { body, events, open, ids, memory, show_usage, ended: false });
     stream::unfold(relaying, |mut relaying| async move {
@@ -61,15 +62,16 @@ impl Relaying {
     /// The next bytes for the caller; `None` when all was said.
     async fn next_piece(&mut self) -> Option<Bytes> {
         while !self.ended {
-            let mut out = BytesMut::new();
+            let chunk = self.body.next().await;
+            let mut out = Bytes::new();
             // What comes once at the end is boxed, or each open stream would have the room for it all along.
-            match self.body.next().await {
+            match chunk {
                 Some(Ok(chunk)) => {
-                    self.events.push(&chunk);
+                    self.events.push(chunk);
                     match self.take_events(&mut out) {
                         Reached::Open if out.is_empty() => continue,
                         Reached::Open => {}
-                        Reached::Done(done) => Box::pin(self.finish(&done, &mut out)).await,
+                        Reached::Done(done) => Box::pin(self.finish(done, &mut out)).await,
                         Reached::Failed(failed) => Box::pin(self.fail(&failed, &mut out)).await,
                         Reached::Broken => Box::pin(self.cut(&mut out)).await,
                     }
@@ -77,17 +79,17 @@ impl Relaying {
                 // Not every upstream says [DONE]; one that gave a finish reason has ended all the same.
                 None if self.open.meter.has_finished() => {
                     let rest = self.events.rest();
-                    Box::pin(self.finish(&rest, &mut out)).await;
+                    Box::pin(self.finish(rest, &mut out)).await;
                 }
                 Some(Err(_)) | None => Box::pin(self.cut(&mut out)).await,
             }
-            return Some(out.freeze());
+            return Some(out);
         }
         None
     }
 
     /// Moves whole events to the caller's bytes, as they are, and counts them.
-    fn take_events(&mut self, out: &mut BytesMut) -> Reached {
+    fn take_events(&mut self, out: &mut Bytes) -> Reached {
         loop {
             let event = match self.events.next_event() {
                 Ok(Some(event)) => event,
@@ -99,7 +101,7 @@ impl Relaying {
                 Seen::Failed => return Reached::Failed(event.raw),
                 Seen::UsageOnly if !self.show_usage => {}
                 Seen::Error => return Reached::Broken,
-                Seen::Part | Seen::UsageOnly => out.extend_from_slice(&event.raw),
+                Seen::Part | Seen::UsageOnly => append(out, event.raw),
             }
         }
     }
@@ -109,7 +111,7 @@ impl Relaying {
     }
 
     /// Settles, then lets the last word go.
-    async fn finish(&mut self, last: &[u8], out: &mut BytesMut) {
+    async fn finish(&mut self, last: Bytes, out: &mut Bytes) {
         self.ended = true;
         // Meanwhile the upstream's connection is read to its end, if that comes: only then can it be used again.
         let read_out = async {
@@ -126,24 +128,24 @@ impl Relaying {
                 if let Some(memory) = self.memory.take() {
                     memory.keep(&self.open).await;
                 }
-                out.extend_from_slice(last);
+                append(out, last);
             }
             Err(error) => self.say(&GatewayError::from(error), out),
         }
     }
 
     /// Settles for what was produced and passes on that the upstream failed, in its own event.
-    async fn fail(&mut self, last: &[u8], out: &mut BytesMut) {
+    async fn fail(&mut self, last: &[u8], out: &mut Bytes) {
         self.ended = true;
         match (self.open.settle_cut().await, reworded(last)) {
-            (Ok(_), Some(event)) => out.extend_from_slice(event.as_bytes()),
+            (Ok(_), Some(event)) => append(out, event.into()),
             (Ok(_), None) => self.say(&GatewayError::StreamBrokeOff, out),
             (Err(error), _) => self.say(&GatewayError::from(error), out),
         }
     }
 
     /// Settles for what was produced and tells the caller that there will be no more: never a false `[DONE]`.
-    async fn cut(&mut self, out: &mut BytesMut) {
+    async fn cut(&mut self, out: &mut Bytes) {
         self.ended = true;
         if self.open.settle_cut().await.is_err() {
             tracing::warn!("the charge of a stream that broke off has to wait");
@@ -152,9 +154,14 @@ impl Relaying {
     }
 
     /// An error event, as the route's SDKs understand it.
-    fn say(&self, error: &GatewayError, out: &mut BytesMut) {
-        out.extend_from_slice(error.event(self.ids.endpoint, self.ids.request_id).as_bytes());
+    fn say(&self, error: &GatewayError, out: &mut Bytes) {
+        append(out, error.event(self.ids.endpoint, self.ids.request_id).into());
     }
+}
+
+/// An event that comes alone, as most do, leaves in the bytes that it came in.
+fn append(out: &mut Bytes, event: Bytes) {
+    *out = joined(std::mem::take(out), event);
 }
 
 /// `response.failed` with words of ours: the upstream's may tell where it is.
