@@ -88,8 +88,8 @@ pub struct AnswerBody {
 type AtEnd = Box<dyn FnOnce(Option<UpstreamError>)>;
 
 enum Source {
-    /// An upstream, which may be silent so long; until when, at this moment.
-    Upstream { body: Incoming, idle: Duration, patience: Pin<Box<Sleep>> },
+    /// An upstream, which may be silent so long; until when, while it is waited for.
+    Upstream { body: Incoming, idle: Duration, patience: Pin<Box<Sleep>>, waits: bool },
     /// This house.
     Here(LocalBoxStream<'static, Bytes>),
     /// There is no more.
@@ -97,19 +97,22 @@ enum Source {
 }
 
 impl Source {
-    /// From now on it may be silent as long as it may.
-    fn wait(&mut self) {
-        if let Self::Upstream { idle, patience, .. } = self {
-            patience.as_mut().reset(Instant::now() + *idle);
-        }
-    }
-
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
-            Self::Upstream { body, patience, .. } => match poll_piece(body, context) {
-                Poll::Pending => patience.as_mut().poll(context).map(|()| Some(Err(UpstreamError::TimedOut))),
-                piece => piece,
-            },
+            Self::Upstream { body, idle, patience, waits } => {
+                if !std::mem::replace(waits, true) {
+                    patience.as_mut().reset(Instant::now() + *idle);
+                }
+                let piece = match poll_piece(body, context) {
+                    Poll::Ready(piece) => piece,
+                    Poll::Pending => {
+                        ready!(patience.as_mut().poll(context));
+                        Some(Err(UpstreamError::TimedOut))
+                    }
+                };
+                *waits = false;
+                Poll::Ready(piece)
+            }
             Self::Here(pieces) => pieces.poll_next_unpin(context).map(|piece| piece.map(Ok)),
             Self::Ended => Poll::Ready(None),
         }
@@ -129,8 +132,12 @@ impl AnswerBody {
 
     /// The next bytes.
     pub async fn next(&mut self) -> Option<Result<Bytes, UpstreamError>> {
-        self.source.wait();
-        let piece = poll_fn(|context| self.source.poll_next(context)).await;
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The same, for who keeps no future meanwhile.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        let piece = ready!(self.source.poll_next(context));
         match &piece {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
@@ -141,7 +148,7 @@ impl AnswerBody {
             }
             None => self.source = Source::Ended,
         }
-        piece
+        Poll::Ready(piece)
     }
 }
 
@@ -375,7 +382,8 @@ impl Client {
             .map_err(|error| why_unreachable(&error))?;
         let (head, body) = response.into_parts();
         let idle = self.timeouts.idle;
-        let source = Source::Upstream { body, idle, patience: Box::pin(tokio::time::sleep(idle)) };
+        let source =
+            Source::Upstream { body, idle, patience: Box::pin(tokio::time::sleep(idle)), waits: false };
         Ok(Answer {
             status: head.status,
             content_type: taken(&head.headers, CONTENT_TYPE).unwrap_or(HeaderValue::from_static("")),

@@ -159,7 +159,7 @@ pub async fn free(store: &Store, asking: &Asking, wish: &Wish) -> Result<Held, G
     admit::admit_model(&looked.policy, &wish.model)?;
     let Offered { policy, routes, .. } = looked.offer(wish)?;
     let meter = Meter::new(wish.endpoint, Usage::NONE, Usage::NONE, &Price::FREE);
-    let open = OpenCall::open(None, Price::FREE, policy.snapshot.group.multiplier(), meter);
+    let open = OpenCall::open(None, policy.snapshot.group.multiplier(), meter);
     Ok(Held { open, routes, imposed_max: None, user_id: policy.snapshot.owner.id })
 }
 
@@ -271,10 +271,9 @@ impl Offered {
     }
 
     fn held(self, hold: OpenHold, wish: &Wish, quote: &Quote, estimate: Usage) -> Held {
-        let price = self.offer.price.price();
-        let meter = Meter::new(wish.endpoint, estimate, quote.bound, &price);
+        let meter = Meter::new(wish.endpoint, estimate, quote.bound, &self.offer.price.price());
         let KeySnapshot { group, owner, .. } = &self.policy.snapshot;
-        let open = OpenCall::open(Some(hold), price, group.multiplier(), meter);
+        let open = OpenCall::open(Some((hold, self.offer)), group.multiplier(), meter);
         Held { open, routes: self.routes, imposed_max: quote.imposed_max, user_id: owner.id }
     }
 }

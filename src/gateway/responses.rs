@@ -153,7 +153,7 @@ pub async fn stored(
 
 fn free_call() -> Box<OpenCall> {
     let meter = Meter::new(Endpoint::Responses, Usage::NONE, Usage::NONE, &Price::FREE);
-    OpenCall::open(None, Price::FREE, Multiplier::ONE, meter)
+    OpenCall::open(None, Multiplier::ONE, meter)
 }
 
 /// The response, if it is of the key's account and the key may use its model, and the way to who made it.

@@ -3,9 +3,11 @@
 
 use super::figures::{RouteFigures, StreamFigure};
 use super::meter::Meter;
-use crate::domain::price::{Multiplier, Price};
+use crate::domain::price::Multiplier;
 use crate::ledger::{Amount, LedgerError, Left, OpenHold, Outcome, Resolution, Resolved};
+use crate::store::models::Offer;
 use actix_web::http::StatusCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What a settled call came to.
@@ -19,9 +21,8 @@ pub struct Settled {
 
 /// A call whose hold is committed and not resolved yet.
 pub struct OpenCall {
-    /// `None` once resolved, and for a call that is free.
-    hold: Option<OpenHold>,
-    price: Price,
+    /// With what it is priced by; `None` once resolved, and for a call that is free.
+    hold: Option<(OpenHold, Arc<Offer>)>,
     multiplier: Multiplier,
     /// Counts along with the answer.
     pub meter: Meter,
@@ -35,10 +36,9 @@ pub struct OpenCall {
 
 impl OpenCall {
     /// Takes over a hold; without one the call is free.
-    pub fn open(hold: Option<OpenHold>, price: Price, multiplier: Multiplier, meter: Meter) -> Box<Self> {
+    pub fn open(hold: Option<(OpenHold, Arc<Offer>)>, multiplier: Multiplier, meter: Meter) -> Box<Self> {
         Box::new(Self {
             hold,
-            price,
             multiplier,
             meter,
             started: Instant::now(),
@@ -86,7 +86,7 @@ impl OpenCall {
 
     /// What the key has left to spend beside what is held for this call.
     pub fn left(&self) -> Option<Left> {
-        self.hold.as_ref().map(OpenHold::left)
+        self.hold.as_ref().map(|(hold, _)| hold.left())
     }
 
     /// Who serves it.
@@ -99,8 +99,8 @@ impl OpenCall {
     /// # Errors
     /// When the commit did not come in time (the ledger goes on trying), or somebody else resolved the charge.
     pub async fn settle(&mut self, outcome: Outcome) -> Result<Option<Settled>, LedgerError> {
-        let Some(hold) = self.hold.take() else { return Ok(None) };
-        let resolution = self.settlement(&hold, outcome);
+        let Some((hold, offer)) = self.hold.take() else { return Ok(None) };
+        let resolution = self.settlement(&hold, &offer, outcome);
         match hold.resolve(resolution).await? {
             Resolved::Now { settled_micros, left } => {
                 Ok(Some(Settled { charged_micros: settled_micros, left }))
@@ -129,7 +129,7 @@ impl OpenCall {
 
     /// Charges nothing: no upstream produced anything. The ledger repeats a release that does not go through at once.
     pub async fn release(&mut self) {
-        let Some(hold) = self.hold.take() else { return };
+        let Some((hold, _)) = self.hold.take() else { return };
         let resolution = Resolution {
             upstream_id: self.upstream_id,
             status: self.status,
@@ -141,10 +141,10 @@ impl OpenCall {
         }
     }
 
-    fn settlement(&self, hold: &OpenHold, outcome: Outcome) -> Resolution {
+    fn settlement(&self, hold: &OpenHold, offer: &Offer, outcome: Outcome) -> Resolution {
         let (usage, source) = self.meter.usage();
         // More than i64 holds is more than was held; the ledger settles at most that.
-        let cost_micros = self.price.cost(usage, self.multiplier).unwrap_or(i64::MAX);
+        let cost_micros = offer.price.price().cost(usage, self.multiplier).unwrap_or(i64::MAX);
         if cost_micros > hold.held_micros() {
             // An upstream's own tools read what nobody here has seen; or it reports nonsense.
             let charge_id = hold.charge_id();
@@ -173,7 +173,7 @@ impl Drop for OpenCall {
         if let Some(figures) = &self.figures {
             figures.ended(self.started.elapsed());
         }
-        let Some(hold) = self.hold.take() else { return };
+        let Some((hold, offer)) = self.hold.take() else { return };
         let resolution = match (self.upstream_id, self.status) {
             (None, _) => Resolution { outcome: Outcome::HungUp, ..Resolution::release(hold.charge_id()) },
             (Some(_), None) => Resolution {
@@ -181,7 +181,7 @@ impl Drop for OpenCall {
                 upstream_id: self.upstream_id,
                 ..Resolution::interrupted(hold.charge_id())
             },
-            (Some(_), Some(_)) => self.settlement(&hold, Outcome::HungUp),
+            (Some(_), Some(_)) => self.settlement(&hold, &offer, Outcome::HungUp),
         };
         hold.resolve_later(resolution);
     }

@@ -11,10 +11,22 @@ use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, Stream};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
+use std::task::{Context, Poll, ready};
+
+/// A stream on its way.
+enum Stage {
+    /// Boxed, or all of it would move with every piece.
+    Open(Box<Relaying>),
+    /// The last word is to come, when the charge is committed.
+    Ending(LocalBoxFuture<'static, Bytes>),
+    /// All was said.
+    Ended,
+}
 
 /// What it takes to go on; dropped with the caller's connection, and with it the upstream's.
 struct Relaying {
@@ -26,18 +38,15 @@ struct Relaying {
     memory: Option<Box<Memory>>,
     /// Whether the caller asked for the event that has nothing but usage.
     show_usage: bool,
-    ended: bool,
 }
 
-/// How far a batch of events goes.
-enum Reached {
-    /// More may come.
-    Open,
+/// Why a stream ends.
+enum End {
     /// The last event came: its bytes are held back here.
     Done(Bytes),
     /// The same, and it says that the upstream failed.
     Failed(Bytes),
-    /// What came is not to be understood.
+    /// It broke off, or what came is not to be understood.
     Broken,
 }
 
@@ -50,60 +59,73 @@ pub fn relay(
     memory: Option<Memory>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let (body, events, memory) = (answer.body, Events::default(), memory.map(Box::new));
-    // Boxed, or all of it would move with every piece.
-    let relaying = Box::new(Relaying { body, events, open, ids, memory, show_usage, ended: false });
-    stream::unfold(relaying, |mut relaying| async move {
-        let piece = relaying.next_piece().await?;
-        Some((Ok(piece), relaying))
-    })
+    let mut stage = Stage::Open(Box::new(Relaying { body, events, open, ids, memory, show_usage }));
+    stream::poll_fn(move |context| stage.poll_next(context).map(|piece| piece.map(Ok)))
+}
+
+impl Stage {
+    /// The next bytes for the caller.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Self::Open(relaying) = self {
+            let (out, end) = ready!(relaying.poll_events(context));
+            let Some(end) = end else { return Poll::Ready(Some(out)) };
+            if let Self::Open(relaying) = std::mem::replace(self, Self::Ended) {
+                *self = Self::Ending(Box::pin(relaying.end(end, out)));
+            }
+        }
+        let Self::Ending(last) = self else { return Poll::Ready(None) };
+        let last = ready!(last.as_mut().poll(context));
+        *self = Self::Ended;
+        Poll::Ready(Some(last))
+    }
 }
 
 impl Relaying {
-    /// The next bytes for the caller; `None` when all was said.
-    async fn next_piece(&mut self) -> Option<Bytes> {
-        while !self.ended {
-            let chunk = self.body.next().await;
+    /// What has come for the caller, and why there will be no more, if so.
+    fn poll_events(&mut self, context: &mut Context<'_>) -> Poll<(Bytes, Option<End>)> {
+        loop {
             let mut out = Bytes::new();
-            // What comes once at the end is boxed, or each open stream would have the room for it all along.
-            match chunk {
+            let end = match ready!(self.body.poll_next(context)) {
                 Some(Ok(chunk)) => {
                     self.events.push(chunk);
-                    match self.take_events(&mut out) {
-                        Reached::Open if out.is_empty() => continue,
-                        Reached::Open => {}
-                        Reached::Done(done) => Box::pin(self.finish(done, &mut out)).await,
-                        Reached::Failed(failed) => Box::pin(self.fail(&failed, &mut out)).await,
-                        Reached::Broken => Box::pin(self.cut(&mut out)).await,
-                    }
+                    self.take_events(&mut out)
                 }
                 // Not every upstream says [DONE]; one that gave a finish reason has ended all the same.
-                None if self.open.meter.has_finished() => {
-                    let rest = self.events.rest();
-                    Box::pin(self.finish(rest, &mut out)).await;
-                }
-                Some(Err(_)) | None => Box::pin(self.cut(&mut out)).await,
+                None if self.open.meter.has_finished() => Some(End::Done(self.events.rest())),
+                Some(Err(_)) | None => Some(End::Broken),
+            };
+            if end.is_some() || !out.is_empty() {
+                return Poll::Ready((out, end));
             }
-            return Some(out);
         }
-        None
     }
 
     /// Moves whole events to the caller's bytes, as they are, and counts them.
-    fn take_events(&mut self, out: &mut Bytes) -> Reached {
+    fn take_events(&mut self, out: &mut Bytes) -> Option<End> {
         loop {
             let event = match self.events.next_event() {
                 Ok(Some(event)) => event,
-                Ok(None) => return Reached::Open,
-                Err(_) => return Reached::Broken,
+                Ok(None) => return None,
+                Err(_) => return Some(End::Broken),
             };
             match self.read(&event) {
-                Seen::Done => return Reached::Done(event.raw),
-                Seen::Failed => return Reached::Failed(event.raw),
+                Seen::Done => return Some(End::Done(event.raw)),
+                Seen::Failed => return Some(End::Failed(event.raw)),
                 Seen::UsageOnly if !self.show_usage => {}
-                Seen::Error => return Reached::Broken,
+                Seen::Error => return Some(End::Broken),
                 Seen::Part | Seen::UsageOnly => append(out, event.raw),
             }
         }
+    }
+
+    /// The last bytes for the caller, behind `out`.
+    async fn end(mut self: Box<Self>, end: End, mut out: Bytes) -> Bytes {
+        match end {
+            End::Done(last) => self.finish(last, &mut out).await,
+            End::Failed(last) => self.fail(&last, &mut out).await,
+            End::Broken => self.cut(&mut out).await,
+        }
+        out
     }
 
     fn read(&mut self, event: &Event) -> Seen {
@@ -112,7 +134,6 @@ impl Relaying {
 
     /// Settles, then lets the last word go.
     async fn finish(&mut self, last: Bytes, out: &mut Bytes) {
-        self.ended = true;
         // Meanwhile the upstream's connection is read to its end, if that comes: only then can it be used again.
         let read_out = async {
             while let Some(Ok(_)) = self.body.next().await {}
@@ -136,7 +157,6 @@ impl Relaying {
 
     /// Settles for what was produced and passes on that the upstream failed, in its own event.
     async fn fail(&mut self, last: &[u8], out: &mut Bytes) {
-        self.ended = true;
         match (self.open.settle_cut().await, reworded(last)) {
             (Ok(_), Some(event)) => append(out, event.into()),
             (Ok(_), None) => self.say(&GatewayError::StreamBrokeOff, out),
@@ -146,7 +166,6 @@ impl Relaying {
 
     /// Settles for what was produced and tells the caller that there will be no more: never a false `[DONE]`.
     async fn cut(&mut self, out: &mut Bytes) {
-        self.ended = true;
         if self.open.settle_cut().await.is_err() {
             tracing::warn!("the charge of a stream that broke off has to wait");
         }

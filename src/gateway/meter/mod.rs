@@ -19,8 +19,9 @@ use text::Text;
 #[derive(Debug, Clone)]
 pub struct Meter {
     endpoint: Endpoint,
-    /// What the input is taken for if nobody says.
-    estimate: Usage,
+    /// What the input is taken for if nobody says: its tokens, and how long it sounds.
+    input_estimate: i64,
+    audio_estimate_ms: i64,
     /// No answer can have more.
     bound: Usage,
     /// Whether tokens, and seconds of sound, cost anything.
@@ -110,7 +111,8 @@ impl Meter {
     pub fn new(endpoint: Endpoint, estimate: Usage, bound: Usage, price: &Price) -> Self {
         Self {
             endpoint,
-            estimate,
+            input_estimate: estimate.input_tokens,
+            audio_estimate_ms: estimate.audio_ms,
             bound,
             tokens_cost: price.input_micros > 0 || price.output_micros > 0,
             sound_costs: price.per_audio_second_micros > 0,
@@ -298,17 +300,15 @@ impl Meter {
             // Priced by something else, which is counted: nobody need guess at tokens.
             None if self.endpoint.is_media() && !self.tokens_cost => (Usage::NONE, UsageSource::Upstream),
             None => {
-                let input_tokens = self.estimate.input_tokens;
-                (
-                    Usage { input_tokens, output_tokens: output_estimate, ..Usage::NONE },
-                    UsageSource::Estimated,
-                )
+                let input_tokens = self.input_estimate;
+                let estimated = Usage { input_tokens, output_tokens: output_estimate, ..Usage::NONE };
+                (estimated, UsageSource::Estimated)
             }
         };
         let audio_ms = self.report.audio_ms().unwrap_or_else(|| {
             if self.sound_costs && self.bound.audio_ms > 0 {
                 source = UsageSource::Estimated;
-                return self.estimate.audio_ms;
+                return self.audio_estimate_ms;
             }
             0
         });
