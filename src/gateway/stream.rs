@@ -122,7 +122,7 @@ impl Relaying {
     async fn end(mut self: Box<Self>, end: End, mut out: Bytes) -> Bytes {
         match end {
             End::Done(last) => self.finish(last, &mut out).await,
-            End::Failed(last) => self.fail(&last, &mut out).await,
+            End::Failed(last) => self.fail(last, &mut out).await,
             End::Broken => self.cut(&mut out).await,
         }
         out
@@ -156,7 +156,7 @@ impl Relaying {
     }
 
     /// Settles for what was produced and passes on that the upstream failed, in its own event.
-    async fn fail(&mut self, last: &[u8], out: &mut Bytes) {
+    async fn fail(&mut self, last: Bytes, out: &mut Bytes) {
         match (self.open.settle_cut().await, reworded(last)) {
             (Ok(_), Some(event)) => append(out, event.into()),
             (Ok(_), None) => self.say(&GatewayError::StreamBrokeOff, out),
@@ -184,9 +184,8 @@ fn append(out: &mut Bytes, event: Bytes) {
 }
 
 /// `response.failed` with words of ours: the upstream's may tell where it is.
-fn reworded(event: &[u8]) -> Option<String> {
-    let event = Event { raw: Bytes::copy_from_slice(event) };
-    let mut failed: Value = serde_json::from_slice(&event.data()?).ok()?;
+fn reworded(raw: Bytes) -> Option<String> {
+    let mut failed: Value = serde_json::from_slice(&Event { raw }.data()?).ok()?;
     let error = failed.pointer_mut("/response/error")?.as_object_mut()?;
     error.insert("message".into(), "The upstream failed to make this response. Try again.".into());
     Some(format!("event: response.failed\ndata: {failed}\n\n"))
