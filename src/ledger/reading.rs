@@ -195,7 +195,8 @@ impl RunQueryDsl<PgConnection> for Accounts<'_> {}
 
 /// What is read behind the locks of the accounts, as of a moment at which they are held: their charges and keys, which
 /// nobody else moves; settings, which may change at any time; what is closed; and the moment, so that whoever waited for a
-/// lock is judged by when it was granted.
+/// lock is judged by when it was granted. (`OFFSET 0` keeps settings a look-up for each key: as a join, a plan made for few
+/// keys would read all there are.)
 struct Guarded<'a> {
     charge_ids: &'a [i64],
     /// Of the holds; those of the charges come to them.
