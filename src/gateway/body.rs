@@ -38,19 +38,20 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, 
         let piece = tokio::time::timeout(PIECE_TIMEOUT, payload.next());
         match piece.await.map_err(|_| GatewayError::BodyTimeout)? {
             None => return Ok(body),
-            Some(Ok(piece)) if body.len() + piece.len() <= BODY_BYTES_MAX => body = joined(body, piece),
+            Some(Ok(piece)) if body.len() + piece.len() <= BODY_BYTES_MAX => append(&mut body, piece),
             Some(Ok(_)) => return Err(TOO_LARGE),
             Some(Err(_)) => return Err(GatewayError::Malformed("The body broke off.".into())),
         }
     }
 }
 
-/// Both together: one that comes alone, as most do, is not copied; what grows does so in place.
-pub fn joined(before: Bytes, piece: Bytes) -> Bytes {
-    if before.is_empty() {
-        return piece;
+/// Puts a piece behind the others: one that comes alone, as most do, is not copied; what grows does so in place.
+pub fn append(pieces: &mut Bytes, piece: Bytes) {
+    if pieces.is_empty() {
+        *pieces = piece;
+        return;
     }
-    let mut both = BytesMut::from(before);
-    both.extend_from_slice(&piece);
-    both.freeze()
+    let mut all = BytesMut::from(std::mem::take(pieces));
+    all.extend_from_slice(&piece);
+    *pieces = all.freeze();
 }

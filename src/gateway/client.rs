@@ -1,7 +1,7 @@
 //! The way to upstreams over HTTP: the only file that names the HTTP client and TLS.
 //! Goes exactly where it is told, with our own headers alone; follows no redirect; every wait has an end.
 
-use super::body::joined;
+use super::body::append;
 use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
@@ -199,7 +199,7 @@ impl Answer {
             if whole.len() + piece.len() > bytes_max {
                 return Err(UpstreamError::TooLarge);
             }
-            whole = joined(whole, piece);
+            append(&mut whole, piece);
         }
         Ok(whole)
     }

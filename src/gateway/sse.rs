@@ -1,7 +1,7 @@
 //! Server-sent events, cut out of bytes as they come: split anywhere, any line ending, bounded memory.
 //! Gives each event's own bytes beside its data, so that what is relayed is what was sent.
 
-use super::body::joined;
+use super::body::append;
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ pub struct Events {
 impl Events {
     /// Takes what came.
     pub fn push(&mut self, chunk: Bytes) {
-        self.buffer = joined(std::mem::take(&mut self.buffer), chunk);
+        append(&mut self.buffer, chunk);
     }
 
     /// The next whole event, if it is there.

@@ -1,7 +1,7 @@
 //! A stream on its way to the caller: events (or bytes) leave as they come, one at a time asked for by who reads them,
 //! and the last word (`[DONE]`, `message_stop`, or the end) is held back until the charge is committed.
 
-use super::body::joined;
+use super::body::append;
 use super::call::Ids;
 use super::client::{Answer, AnswerBody};
 use super::error::GatewayError;
@@ -176,11 +176,6 @@ impl Relaying {
     fn say(&self, error: &GatewayError, out: &mut Bytes) {
         append(out, error.event(self.ids.endpoint, self.ids.request_id).into());
     }
-}
-
-/// An event that comes alone, as most do, leaves in the bytes that it came in.
-fn append(out: &mut Bytes, event: Bytes) {
-    *out = joined(std::mem::take(out), event);
 }
 
 /// `response.failed` with words of ours: the upstream's may tell where it is.
