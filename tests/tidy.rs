@@ -35,6 +35,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
         "diesel",
         &[
             "src/store/",
+            "src/ledger/confirming.rs",
             "src/ledger/reading.rs",
             "src/ledger/rows.rs",
             "src/ledger/statements.rs",

@@ -1,5 +1,6 @@
 //! The rows that the writer has read or written before. On SQLite they are as good as the file's for as long as no other
-//! connection has committed, which the engine itself tells; on PostgreSQL others write too, and nothing is known.
+//! connection has committed, which the engine itself tells; on PostgreSQL others write too, and they are a belief, which is
+//! confirmed by what is written.
 
 use super::decide::{ChargeRow, HoldRequest, Resolution, Rows};
 
@@ -19,10 +20,32 @@ impl Known {
     /// To be told the data's version inside each transaction, before anything else: forgets all unless nobody else has
     /// committed since the last.
     pub fn begin(&mut self, version: Option<i64>) {
-        if version.is_none() || version != self.version || self.rows.keys.len() > KEYS_MAX {
+        if version.is_none() || version != self.version {
             self.forget();
         }
         self.version = version;
+        self.bound();
+    }
+
+    /// Forgets all when it has grown too much.
+    pub fn bound(&mut self) {
+        if self.rows.keys.len() > KEYS_MAX {
+            self.rows = Rows::default();
+        }
+    }
+
+    /// Whether all is known that a batch depends on.
+    pub fn has_all(&self, holds: &[HoldRequest], resolutions: &[Resolution]) -> bool {
+        let rows = &self.rows;
+        let account =
+            |user_id, key_id| rows.accounts.contains_key(&user_id) && rows.keys.contains_key(&key_id);
+        let charge = |charge: &ChargeRow| account(charge.user_id, charge.key_id);
+        resolutions.iter().all(|resolution| rows.charges.get(&resolution.charge_id).is_some_and(charge))
+            && holds.iter().all(|hold| {
+                account(hold.user_id, hold.key_id)
+                    && rows.groups.contains_key(&hold.group_id)
+                    && rows.models.contains_key(&hold.model_id)
+            })
     }
 
     /// What was read or changed is not to be trusted: the transaction failed, or its connection is gone.

@@ -1,10 +1,9 @@
-//! The rows that a batch depends on: read, and guarded by locks of the accounts where others write as well: PostgreSQL's.
-//! SQLite's writer has the file to itself, and asks only for what it does not know.
+//! The rows that a batch depends on, read. SQLite's writer has the file to itself, and asks only for what it does not know;
+//! PostgreSQL's asks for all of a batch, as of one moment.
 
 use super::decide::{AccountRow, ChargeRow, HoldRequest, KeyRow, Resolution, Rows};
 use crate::clock;
 use crate::error::Error;
-use crate::store::Connection;
 use crate::store::charges::state;
 use crate::store::schema::{api_keys, charges, groups, key_credits, models, usage_progress, users};
 use diesel::pg::Pg;
@@ -12,18 +11,6 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Nullable};
 use std::collections::{BTreeMap, BTreeSet};
-
-pub(super) fn read(
-    connection: &mut Connection,
-    rows: &mut Rows,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
-) -> Result<(), Error> {
-    match connection {
-        Connection::Sqlite(connection) => read_unknown(connection, rows, holds, resolutions),
-        Connection::Postgres(connection) => read_locked(connection, rows, holds, resolutions),
-    }
-}
 
 type ChargeColumns = (i64, i64, i64, String, i64, i64);
 type AccountColumns = (i64, i64, i64, i64);
@@ -50,7 +37,7 @@ macro_rules! rows {
 }
 
 /// What is not known yet.
-fn read_unknown(
+pub(super) fn read_unknown(
     connection: &mut SqliteConnection,
     rows: &mut Rows,
     holds: &[HoldRequest],
@@ -132,80 +119,50 @@ fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTree
     ids.filter(|id| !known.contains_key(id)).collect()
 }
 
-/// All of it, in two round trips: accounts, which are locked, and behind the locks the rest.
-fn read_locked(
+/// All of it, in one round trip; what was known of it before is forgotten.
+pub(super) fn read_all(
     connection: &mut PgConnection,
     rows: &mut Rows,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
 ) -> Result<(), Error> {
     let ids = |ids: &mut dyn Iterator<Item = i64>| ids.collect::<BTreeSet<_>>().into_iter().collect();
-    let charge_ids: Vec<i64> = ids(&mut resolutions.iter().map(|resolution| resolution.charge_id));
-    let user_ids = ids(&mut holds.iter().map(|hold| hold.user_id));
-    let accounts = Accounts { charge_ids: &charge_ids, user_ids }.load::<(i64, i64, i64, i64)>(connection)?;
-    rows.accounts.extend(accounts.into_iter().map(|(id, revision, balance_micros, held_micros)| {
-        (id, AccountRow { revision, balance_micros, held_micros })
-    }));
-    let guarded = Guarded {
-        charge_ids: &charge_ids,
+    let all = All {
+        charge_ids: ids(&mut resolutions.iter().map(|resolution| resolution.charge_id)),
+        user_ids: ids(&mut holds.iter().map(|hold| hold.user_id)),
         key_ids: ids(&mut holds.iter().map(|hold| hold.key_id)),
         group_ids: ids(&mut holds.iter().map(|hold| hold.group_id)),
         model_ids: ids(&mut holds.iter().map(|hold| hold.model_id)),
     };
-    for row in guarded.load::<GuardedRow>(connection)? {
+    let read = all.load::<Row>(connection)?;
+    for hold in holds {
+        rows.keys.remove(&hold.key_id);
+        rows.accounts.remove(&hold.user_id);
+        rows.groups.remove(&hold.group_id);
+        rows.models.remove(&hold.model_id);
+    }
+    for resolution in resolutions {
+        rows.charges.remove(&resolution.charge_id);
+    }
+    // Charges come first, so that a key of theirs stays away unless it is read.
+    for row in read {
         row.put_into(rows);
     }
     Ok(())
 }
 
-/// The accounts of a batch: of its holds, and of the charges it resolves. Their locks are all that a batch takes before it
-/// writes, in order of id, so that instances never deadlock.
-///
-/// They guard more than themselves: whoever moves a key's credits or resolves a charge has locked its account, and so has
-/// whoever deletes a key.
-struct Accounts<'a> {
-    charge_ids: &'a [i64],
+/// What a batch depends on, as of one moment, and that moment. (`OFFSET 0` keeps settings a look-up for each key: as a join, a
+/// plan made for few keys would read all there are.)
+struct All {
+    charge_ids: Vec<i64>,
+    /// Of the holds, as are the others; those of the charges come to them.
     user_ids: Vec<i64>,
-}
-
-impl QueryFragment<Pg> for Accounts<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT id, revision, balance_micros, held_micros FROM users WHERE id = ANY(ARRAY(\
-             SELECT user_id FROM charges WHERE id = ANY(",
-        );
-        out.push_bind_param::<Array<BigInt>, _>(&self.charge_ids)?;
-        out.push_sql(") UNION SELECT unnest(");
-        out.push_bind_param::<Array<BigInt>, _>(&self.user_ids)?;
-        out.push_sql("::bigint[]))) ORDER BY id FOR NO KEY UPDATE");
-        Ok(())
-    }
-}
-
-impl QueryId for Accounts<'_> {
-    type QueryId = Accounts<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for Accounts<'_> {
-    type SqlType = (BigInt, BigInt, BigInt, BigInt);
-}
-
-impl RunQueryDsl<PgConnection> for Accounts<'_> {}
-
-/// What is read behind the locks of the accounts, as of a moment at which they are held: their charges and keys, which
-/// nobody else moves; settings, which may change at any time; what is closed; and the moment, so that whoever waited for a
-/// lock is judged by when it was granted. (`OFFSET 0` keeps settings a look-up for each key: as a join, a plan made for few
-/// keys would read all there are.)
-struct Guarded<'a> {
-    charge_ids: &'a [i64],
-    /// Of the holds; those of the charges come to them.
     key_ids: Vec<i64>,
     group_ids: Vec<i64>,
     model_ids: Vec<i64>,
 }
 
-impl QueryFragment<Pg> for Guarded<'_> {
+impl QueryFragment<Pg> for All {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "WITH c AS MATERIALIZED (SELECT id, user_id, key_id, (state = 'held')::int::bigint AS open, held_micros, \
@@ -214,52 +171,54 @@ impl QueryFragment<Pg> for Guarded<'_> {
         out.push_bind_param::<Array<BigInt>, _>(&self.charge_ids)?;
         out.push_sql(
             ")) SELECT 0::bigint, id, user_id, key_id, open, held_micros, input_held_micros FROM c \
-             UNION ALL SELECT 1, k.id, k.revision, m.credits_used_micros, m.credits_held_micros, k.expires_at_ms, \
-             k.credit_limit_micros FROM key_credits m CROSS JOIN LATERAL (SELECT * FROM api_keys WHERE id = m.key_id \
-             OFFSET 0) k WHERE m.key_id = ANY(ARRAY(SELECT key_id FROM c UNION SELECT unnest(",
+             UNION ALL SELECT 1, id, revision, balance_micros, held_micros, NULL, NULL FROM users \
+             WHERE id = ANY(ARRAY(SELECT user_id FROM c UNION SELECT unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.user_ids)?;
+        out.push_sql(
+            "::bigint[]))) UNION ALL SELECT 2, k.id, k.revision, m.credits_used_micros, m.credits_held_micros, \
+             k.expires_at_ms, k.credit_limit_micros FROM key_credits m CROSS JOIN LATERAL (SELECT * FROM api_keys \
+             WHERE id = m.key_id OFFSET 0) k WHERE m.key_id = ANY(ARRAY(SELECT key_id FROM c UNION SELECT unnest(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.key_ids)?;
         out.push_sql(
-            "::bigint[]))) UNION ALL SELECT 2, id, revision, 0, 0, NULL, NULL FROM groups WHERE id = ANY(",
+            "::bigint[]))) UNION ALL SELECT 3, id, revision, 0, 0, NULL, NULL FROM groups WHERE id = ANY(",
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.group_ids)?;
-        out.push_sql(") UNION ALL SELECT 3, id, revision, 0, 0, NULL, NULL FROM models WHERE id = ANY(");
+        out.push_sql(") UNION ALL SELECT 4, id, revision, 0, 0, NULL, NULL FROM models WHERE id = ANY(");
         out.push_bind_param::<Array<BigInt>, _>(&self.model_ids)?;
         out.push_sql(
-            ") UNION ALL SELECT 4, 0, closing_ms, 0, 0, NULL, NULL FROM usage_progress WHERE id = 1 \
-             UNION ALL SELECT 5, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 0, 0, NULL, NULL",
+            ") UNION ALL SELECT 5, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 0, 0, NULL, NULL",
         );
         Ok(())
     }
 }
 
-impl QueryId for Guarded<'_> {
-    type QueryId = Guarded<'static>;
+impl QueryId for All {
+    type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for Guarded<'_> {
+impl Query for All {
     type SqlType = (BigInt, BigInt, BigInt, BigInt, BigInt, Nullable<BigInt>, Nullable<BigInt>);
 }
 
-impl RunQueryDsl<PgConnection> for Guarded<'_> {}
+impl RunQueryDsl<PgConnection> for All {}
 
-/// What it is of, its id, and its columns in the order of [`Guarded`].
+/// What it is of, its id, and its columns in the order of [`All`].
 #[derive(Queryable)]
-struct GuardedRow(i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
+struct Row(i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
-impl GuardedRow {
+impl Row {
     const CHARGE: i64 = 0;
-    const KEY: i64 = 1;
-    const GROUP: i64 = 2;
-    const MODEL: i64 = 3;
-    const CLOSING: i64 = 4;
+    const ACCOUNT: i64 = 1;
+    const KEY: i64 = 2;
+    const GROUP: i64 = 3;
+    const MODEL: i64 = 4;
 
     fn put_into(self, rows: &mut Rows) {
         let Self(what, id, first, second, third, fourth, fifth) = self;
         match what {
-            // One that came into sight behind the locks, so that its account may not be locked, does not count.
-            Self::CHARGE if !rows.accounts.contains_key(&first) => {}
             Self::CHARGE => {
                 let row = ChargeRow {
                     user_id: first,
@@ -268,7 +227,12 @@ impl GuardedRow {
                     held_micros: fourth.unwrap_or_default(),
                     input_held_micros: fifth.unwrap_or_default(),
                 };
+                rows.keys.remove(&row.key_id);
                 rows.charges.insert(id, row);
+            }
+            Self::ACCOUNT => {
+                let row = AccountRow { revision: first, balance_micros: second, held_micros: third };
+                rows.accounts.insert(id, row);
             }
             Self::KEY => {
                 let row = KeyRow {
@@ -283,7 +247,6 @@ impl GuardedRow {
             }
             Self::GROUP => drop(rows.groups.insert(id, first)),
             Self::MODEL => drop(rows.models.insert(id, first)),
-            Self::CLOSING => rows.closing_ms = first,
             _ => rows.now_ms = first,
         }
     }

@@ -1,65 +1,62 @@
-//! What a batch changes, written. A row is the values of one of the ledger's statements, in its order: SQLite gets a
-//! statement a row, PostgreSQL, where a round trip is what costs, one for the batch.
+//! What a batch changes, written to SQLite; and the values of a charge when it is opened and closed, which PostgreSQL gets as
+//! well. A row is the values of one of the ledger's statements, in its order.
 
 use super::Amount;
 use super::decide::{Changes, HoldRequest, Moved, Resolution, Rows};
 use super::statements::{
-    Batch, Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, MOVE_UNUSED_KEY, OPEN_CHARGE, Statement,
+    Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, MOVE_UNUSED_KEY, OPEN_CHARGE, Statement,
 };
 use crate::error::Error;
-use crate::store::Connection;
 use crate::store::charges::state;
 use diesel::prelude::*;
 
+/// Of a charge that is opened, without the moment.
+pub(super) const OPEN_VALUES: usize = 10;
+/// Of a charge that is closed, without the moment.
+pub(super) const CLOSE_VALUES: usize = 16;
+
 pub(super) fn write(
-    connection: &mut Connection,
+    connection: &mut SqliteConnection,
     instance_id: i64,
     rows: &Rows,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
     changes: &Changes,
 ) -> Result<(), Error> {
-    let (now_ms, resolved_at_ms) = (rows.now_ms, rows.resolution_ms());
-    let opened = changes.opened.iter().map(|&index| open_row(&holds[index], instance_id, now_ms));
-    let closed =
-        changes.closed.iter().map(|&(index, micros)| close_row(&resolutions[index], micros, resolved_at_ms));
-    let accounts = changes.accounts.iter().map(|(&id, moved)| account_row(id, moved));
-    let keys = changes.keys.iter().map(|(&id, moved)| (moved.was_unused, key_row(id, moved, now_ms)));
-    match connection {
-        Connection::Sqlite(connection) => {
-            for binds in opened {
-                all_rows(Statement::<OPEN_CHARGE> { binds: &binds }.execute(connection)?, 1, "charges")?;
-            }
-            for binds in closed {
-                all_rows(Statement::<CLOSE_CHARGE> { binds: &binds }.execute(connection)?, 1, "charges")?;
-            }
-            for binds in accounts {
-                all_rows(Statement::<MOVE_ACCOUNT> { binds: &binds }.execute(connection)?, 1, "accounts")?;
-            }
-            for (was_unused, binds) in keys {
-                let written = match was_unused {
-                    true => Statement::<MOVE_UNUSED_KEY> { binds: &binds }.execute(connection)?,
-                    false => Statement::<MOVE_KEY> { binds: &binds }.execute(connection)?,
-                };
-                all_rows(written, 1, "keys")?;
-            }
-        }
-        Connection::Postgres(connection) => {
-            let batch = Batch::new(opened, closed, accounts, keys.map(|(_, binds)| binds));
-            let (opened, closed, accounts, keys): (i64, i64, i64, i64) = batch.get_result(connection)?;
-            let written = [(opened, changes.opened.len()), (closed, changes.closed.len())];
-            for (written, expected) in written {
-                all_rows(usize::try_from(written).unwrap_or_default(), expected, "charges")?;
-            }
-            all_rows(usize::try_from(accounts).unwrap_or_default(), changes.accounts.len(), "accounts")?;
-            all_rows(usize::try_from(keys).unwrap_or_default(), changes.keys.len(), "keys")?;
-        }
+    let now_ms = rows.now_ms;
+    for &index in &changes.opened {
+        let binds: [_; 1 + OPEN_VALUES] = at(now_ms, &open_values(&holds[index], instance_id));
+        one_row(Statement::<OPEN_CHARGE> { binds: &binds }.execute(connection)?, "charge")?;
+    }
+    for &(index, micros) in &changes.closed {
+        let values = close_values(&resolutions[index], micros);
+        let binds: [_; 1 + CLOSE_VALUES] = at(rows.resolution_ms(), &values);
+        one_row(Statement::<CLOSE_CHARGE> { binds: &binds }.execute(connection)?, "charge")?;
+    }
+    for (&id, moved) in &changes.accounts {
+        let binds = account_row(id, moved);
+        one_row(Statement::<MOVE_ACCOUNT> { binds: &binds }.execute(connection)?, "account")?;
+    }
+    for (&id, moved) in &changes.keys {
+        let binds = key_row(id, moved, now_ms);
+        let written = match moved.was_unused {
+            true => Statement::<MOVE_UNUSED_KEY> { binds: &binds }.execute(connection)?,
+            false => Statement::<MOVE_KEY> { binds: &binds }.execute(connection)?,
+        };
+        one_row(written, "key")?;
     }
     Ok(())
 }
 
-/// A new charge.
-fn open_row(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11] {
+/// The values behind their moment.
+fn at<'a, const N: usize>(at_ms: i64, values: &[Bind<'a>]) -> [Bind<'a>; N] {
+    let mut binds = [Bind::Number(Some(at_ms)); N];
+    binds[1..].copy_from_slice(values);
+    binds
+}
+
+/// Of a new charge.
+pub(super) fn open_values(hold: &HoldRequest, instance_id: i64) -> [Bind<'_>; OPEN_VALUES] {
     let number = |value| Bind::Number(Some(value));
     [
         number(hold.charge_id),
@@ -72,12 +69,11 @@ fn open_row(hold: &HoldRequest, instance_id: i64, now_ms: i64) -> [Bind<'_>; 11]
         number(instance_id),
         number(hold.held_micros),
         number(hold.input_held_micros),
-        number(now_ms),
     ]
 }
 
 /// What a resolution changes of its charge.
-fn close_row(resolution: &Resolution, settled_micros: i64, resolved_at_ms: i64) -> [Bind<'static>; 17] {
+pub(super) fn close_values(resolution: &Resolution, settled_micros: i64) -> [Bind<'static>; CLOSE_VALUES] {
     let is_release = resolution.amount == Amount::Release;
     let (usage, source) = resolution.usage.unzip();
     let number = |value| Bind::Number(Some(value));
@@ -92,7 +88,6 @@ fn close_row(resolution: &Resolution, settled_micros: i64, resolved_at_ms: i64) 
         Bind::Number(resolution.upstream_id),
         Bind::Number(resolution.status.map(i64::from)),
         Bind::Number(resolution.first_byte_ms),
-        number(resolved_at_ms),
         Bind::Number(usage.map(|usage| usage.cache_write_tokens)),
         Bind::Number(usage.map(|usage| usage.reasoning_tokens)),
         Bind::Number(usage.map(|usage| usage.images)),
@@ -113,10 +108,10 @@ fn key_row(id: i64, moved: &Moved, now_ms: i64) -> [Bind<'static>; 4] {
     [Some(moved.settled_micros), Some(moved.held_micros), used_at_ms, Some(id)].map(Bind::Number)
 }
 
-/// The rows were locked and there when they were read; anything else rolls the batch back.
-fn all_rows(written: usize, expected: usize, what: &str) -> Result<(), Error> {
-    if written == expected {
+/// The row was there when it was read; anything else rolls the batch back.
+fn one_row(written: usize, what: &str) -> Result<(), Error> {
+    if written == 1 {
         return Ok(());
     }
-    Err(Error::Internal(format!("{written} of {expected} {what} were written")))
+    Err(Error::Internal(format!("{written} rows of a {what} were written")))
 }

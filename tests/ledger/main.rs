@@ -1,5 +1,6 @@
 //! The ledger over a real database, on both engines: races, double ends, crashes.
 
+mod beliefs;
 #[path = "../support/database.rs"]
 mod database;
 mod outages;
