@@ -12,6 +12,8 @@ const KEYS_MAX: usize = 100_000;
 pub(super) struct Known {
     /// The rows.
     pub rows: Rows,
+    /// Whether others have moved the same credits as the last batch, since they were known or read.
+    pub is_shared: bool,
     /// See [`crate::store::Connection::data_version`].
     version: Option<i64>,
 }

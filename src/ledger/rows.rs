@@ -96,7 +96,7 @@ fn commit_among_others(
             let confirmed = confirm(connection, instance_id, &known.rows, holds, resolutions, &changes)?;
             if let Some(behind) = confirmed {
                 changes.opened.iter().for_each(|&index| known.opened(&holds[index]));
-                return Ok(told_behind(&behind, answers, &changes, &mut known.rows, holds, resolutions));
+                return Ok(told_behind(&behind, answers, &changes, known, holds, resolutions));
             }
         }
         is_read = true;
@@ -110,11 +110,13 @@ fn told_behind(
     behind: &Behind,
     answers: Answers,
     changes: &Changes,
-    rows: &mut Rows,
+    known: &mut Known,
     holds: &[HoldRequest],
     resolutions: &[Resolution],
 ) -> Answers {
-    if behind.is_as_decided(rows) {
+    let rows = &mut known.rows;
+    known.is_shared = !behind.is_as_decided(rows);
+    if !known.is_shared {
         return answers;
     }
     let again = answers.grant_all().then(|| {

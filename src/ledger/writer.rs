@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 const BATCH_MAX: usize = 512;
 /// Behind a batch of so many commands, more are likely to be on their way.
 const BUSY: usize = 4;
-/// A batch of fewer waits for them on PostgreSQL, where it costs five round trips, whatever is in it.
+/// A batch of fewer waits for them where other instances move the same credits: each commit keeps those waiting.
 const ENOUGH: usize = 32;
 /// So long, once (docs/performance.md has what that gave).
 const COMPANY_WAIT: Duration = Duration::from_micros(800);
@@ -143,7 +143,7 @@ impl Writer {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
         }
-        let mut waits = self.last_len >= BUSY && matches!(self.url, DatabaseUrl::Postgres(_));
+        let mut waits = self.known.is_shared && self.last_len >= BUSY;
         let mut taken = 0;
         while batch.len() < BATCH_MAX {
             match commands.try_recv() {
