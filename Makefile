@@ -21,7 +21,7 @@ fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)
 
 bench: ## measure what a call costs, and write docs/performance.md (an hour; PART=json for one part)
 	benches/setup.sh
-	cargo bench --locked --bench gateway -- $(PART)
+	cargo bench --locked --profile dist --bench gateway -- $(PART)
 
 screenshots: ## a picture of every page, light and dark, wide and narrow, into target/screenshots
 	tests/setup.sh

@@ -255,7 +255,7 @@ impl<'a> Batch<'a> {
 
     fn numbers<const N: usize>(&mut self, rows: impl Iterator<Item = [Option<i64>; N]> + Clone) {
         for index in 0..N {
-            self.columns.push(Column::Numbers(rows.clone().map(|row| row[index]).collect()));
+            self.columns.push(Column::Numbers(column(rows.clone().map(|row| row[index]))));
         }
     }
 
@@ -264,10 +264,18 @@ impl<'a> Batch<'a> {
         for index in 0..N {
             let values = rows.iter().map(|row| row[index]);
             self.columns.push(match PARAMETERS.split(", ").nth(self.columns.len()) {
-                Some(TEXTS) => Column::Texts(values.map(Bind::text).collect()),
-                _ => Column::Numbers(values.map(Bind::number).collect()),
+                Some(TEXTS) => Column::Texts(column(values.map(Bind::text))),
+                _ => Column::Numbers(column(values.map(Bind::number))),
             });
         }
+    }
+}
+
+/// Nothing where no row has a value: `unnest` fills up what is shorter.
+fn column<T>(values: impl Iterator<Item = Option<T>> + Clone) -> Vec<Option<T>> {
+    match values.clone().any(|value| value.is_some()) {
+        true => values.collect(),
+        false => Vec::new(),
     }
 }
 

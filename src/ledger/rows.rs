@@ -101,7 +101,7 @@ fn commit_among_others(
         }
         is_read = true;
     }
-    Err(Error::Internal("others changed what a batch depends on each time that it was read".into()))
+    Err(Error::Unavailable("others changed what a batch depends on each time that it was read".into()))
 }
 
 /// The answers, which also tell what is left: where others have moved the same credits since they were believed or read,

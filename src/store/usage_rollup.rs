@@ -9,8 +9,8 @@
 //! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
 //! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
 //! any more (`Rows::resolution_ms`), whatever the clocks say. SQLite has one writer at a time, so that all is said. On
-//! PostgreSQL there may be transactions under way that read the earlier value; they have their transaction ids by then
-//! (they hold row locks), so those are over when every id is that was given away until the closing was committed.
+//! PostgreSQL there may be transactions under way that read the earlier value; they had their transaction ids when they
+//! read it (behind row locks), so those are over when every id is that was given away until the closing was committed.
 
 use super::schema::{usage_progress, usage_recent};
 use super::{Connection, ask};
