@@ -3,6 +3,7 @@
 //! transaction, so that one round trip does it all, durably.
 
 use super::decide::{Changes, HoldRequest, Resolution, Rows};
+use super::rows::Commands;
 use super::statements::Bind;
 use super::writing::{CLOSE_VALUES, OPEN_VALUES, close_values, open_values};
 use crate::error::Error;
@@ -31,14 +32,14 @@ const TEXTS: &str = "text[]";
 /// An account with holds must have the revision they were decided on, and may not end with more held than it has: as the holds
 /// come behind what is resolved, the last of them has most to fear, and if that fits, so does each before it. Likewise a key and
 /// its limit, in `keys`. Where that does not hold nothing is written and nothing comes back; what is found when other rows are
-/// written already (a key's credits, a charge that is not open) undoes all by an error.
+/// written already (a key's credits, a charge that is not open) undoes all by an error. The charges are counted first: if one is
+/// not open, what its account would be left with is impossible, and not to be tried.
 ///
 /// What is changed is looked up by the array of its ids as well as by the join: a plan that was made while a table was empty has
 /// no way to read all of it for ever. `OFFSET 0` keeps settings a look-up for each key. An open charge is one that was not
 /// resolved: asked by the state, it might be looked up in the index of open charges, which begins with the instance, and all of
 /// that be read.
 const BODY: &str = "
-#variable_conflict use_column
 BEGIN
 PERFORM FROM users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE;
 RETURN QUERY WITH
@@ -100,20 +101,21 @@ moment AS MATERIALIZED (
 SELECT 0::bigint, CASE WHEN (SELECT count(*) FROM opened) = cardinality($14)
     AND (SELECT count(*) FROM closed) = cardinality($39) AND (SELECT count(*) FROM accounts) = cardinality($1)
     AND (SELECT count(*) FROM keys) = cardinality($5) THEN 0::bigint
-    ELSE ('Keyhouse looks again: somebody else changed a key or a charge before ' || now_ms)::bigint END,
+    ELSE ('LOOKS_AGAIN: somebody else changed a key or a charge before ' || now_ms)::bigint END,
     0::bigint, 0::bigint FROM confirmed
 UNION ALL SELECT 1, id, balance_micros, held_micros FROM accounts
 UNION ALL SELECT 2, key_id, credits_used_micros, credits_held_micros FROM keys;
 END";
 
-/// Of the error by which the statement undoes itself.
+/// The beginning of the error by which the statement undoes itself.
 const LOOKS_AGAIN: &str = "Keyhouse looks again";
 
 /// Makes the function, of which a session that writes has one of its own: its text is this release's, whatever others run.
 pub(super) fn prepare(connection: &mut PgConnection) -> QueryResult<()> {
     connection.batch_execute(&format!(
         "CREATE FUNCTION pg_temp.commit_batch({PARAMETERS}) \
-         RETURNS TABLE (what bigint, of bigint, first_micros bigint, second_micros bigint) LANGUAGE plpgsql AS $body$ {BODY} $body$"
+         RETURNS TABLE (what bigint, of bigint, first_micros bigint, second_micros bigint) LANGUAGE plpgsql AS $body$ {} $body$",
+        BODY.replace("LOOKS_AGAIN", LOOKS_AGAIN)
     ))
 }
 
@@ -123,14 +125,13 @@ pub(super) fn confirm(
     connection: &mut PgConnection,
     instance_id: i64,
     rows: &Rows,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    batch: Commands<'_>,
     changes: &Changes,
 ) -> Result<Option<Behind>, Error> {
     if changes.opened.is_empty() && changes.closed.is_empty() {
         return Ok(Some(Behind::default()));
     }
-    let batch = Batch::new(instance_id, rows, holds, resolutions, changes);
+    let batch = Batch::new(instance_id, rows, batch, changes);
     let read = match batch.load::<(i64, i64, i64, i64)>(connection) {
         Err(DieselError::DatabaseError(_, info)) if info.message().contains(LOOKS_AGAIN) => return Ok(None),
         read => read?,
@@ -220,8 +221,7 @@ impl<'a> Batch<'a> {
     fn new(
         instance_id: i64,
         rows: &Rows,
-        holds: &'a [HoldRequest],
-        resolutions: &'a [Resolution],
+        Commands { holds, resolutions }: Commands<'a>,
         changes: &Changes,
     ) -> Self {
         let opened = || changes.opened.iter().map(|&index| &holds[index]);
@@ -232,34 +232,29 @@ impl<'a> Batch<'a> {
         let of_models = revisions(|hold| (hold.model_id, hold.model_revision));
 
         let mut batch = Self { columns: Vec::with_capacity(40) };
-        let accounts = changes.accounts.iter();
-        batch.numbers(accounts.map(|(id, moved)| {
+        let accounts = changes.accounts.iter().map(|(id, moved)| {
             [Some(*id), of_users.get(id).copied(), Some(moved.settled_micros), Some(moved.held_micros)]
-        }));
-        batch.numbers(changes.keys.iter().map(|(id, moved)| {
+        });
+        batch.add(accounts.map(|values| values.map(Bind::Number)));
+        let keys = changes.keys.iter().map(|(id, moved)| {
             let revision = of_keys.get(id).copied();
             // A limit binds holds; what is resolved was held already.
             let row = rows.keys.get(id).filter(|_| revision.is_some());
             let limit_micros = row.and_then(|row| row.credit_limit_micros);
             [Some(*id), revision, Some(moved.settled_micros), Some(moved.held_micros), limit_micros]
-        }));
+        });
+        batch.add(keys.map(|values| values.map(Bind::Number)));
         for settings in [&of_groups, &of_models] {
-            batch.numbers(settings.iter().map(|(id, revision)| [Some(*id), Some(*revision)]));
+            batch.add(settings.iter().map(|(id, revision)| [*id, *revision].map(|n| Bind::Number(Some(n)))));
         }
-        batch.values::<OPEN_VALUES>(opened().map(|hold| open_values(hold, instance_id)));
+        batch.add::<OPEN_VALUES>(opened().map(|hold| open_values(hold, instance_id)));
         let closed = changes.closed.iter();
-        batch
-            .values::<CLOSE_VALUES>(closed.map(|&(index, micros)| close_values(&resolutions[index], micros)));
+        batch.add::<CLOSE_VALUES>(closed.map(|&(index, micros)| close_values(&resolutions[index], micros)));
         batch
     }
 
-    fn numbers<const N: usize>(&mut self, rows: impl Iterator<Item = [Option<i64>; N]> + Clone) {
-        for index in 0..N {
-            self.columns.push(Column::Numbers(column(rows.clone().map(|row| row[index]))));
-        }
-    }
-
-    fn values<const N: usize>(&mut self, rows: impl Iterator<Item = [Bind<'a>; N]>) {
+    /// The columns of these rows.
+    fn add<const N: usize>(&mut self, rows: impl Iterator<Item = [Bind<'a>; N]>) {
         let rows: Vec<[Bind<'a>; N]> = rows.collect();
         for index in 0..N {
             let values = rows.iter().map(|row| row[index]);

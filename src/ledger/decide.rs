@@ -215,12 +215,12 @@ pub struct ChargeRow {
     pub input_held_micros: i64,
 }
 
-/// The rows that a batch of commands touches, guarded, as of one moment.
+/// The rows that a batch of commands touches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// The moment.
+    /// The moment; on PostgreSQL one that is past.
     pub now_ms: i64,
-    /// Usage is, or is being, summed up to here: nothing is resolved before it any more. Read when the charges are guarded.
+    /// Usage is, or is being, summed up to here: nothing is resolved before it any more. Not read on PostgreSQL.
     pub closing_ms: i64,
     /// By id; a deleted key has none.
     pub keys: BTreeMap<i64, KeyRow>,

@@ -3,6 +3,7 @@
 //! confirmed by what is written.
 
 use super::decide::{ChargeRow, HoldRequest, Resolution, Rows};
+use super::rows::Commands;
 
 /// Beyond so many keys, all is forgotten: a hundred bytes each.
 const KEYS_MAX: usize = 100_000;
@@ -12,20 +13,20 @@ const KEYS_MAX: usize = 100_000;
 pub(super) struct Known {
     /// The rows.
     pub rows: Rows,
-    /// Whether others have moved the same credits as the last batch, since they were known or read.
+    /// Whether others move the same credits, as the last batch found by what it knew.
     pub is_shared: bool,
-    /// See [`crate::store::Connection::data_version`].
+    /// See [`crate::store::data_version`].
     version: Option<i64>,
 }
 
 impl Known {
     /// To be told the data's version inside each transaction, before anything else: forgets all unless nobody else has
     /// committed since the last.
-    pub fn begin(&mut self, version: Option<i64>) {
-        if version.is_none() || version != self.version {
+    pub fn begin(&mut self, version: i64) {
+        if self.version != Some(version) {
             self.forget();
         }
-        self.version = version;
+        self.version = Some(version);
         self.bound();
     }
 
@@ -37,13 +38,13 @@ impl Known {
     }
 
     /// Whether all is known that a batch depends on.
-    pub fn has_all(&self, holds: &[HoldRequest], resolutions: &[Resolution]) -> bool {
+    pub fn has_all(&self, batch: Commands<'_>) -> bool {
         let rows = &self.rows;
         let account =
             |user_id, key_id| rows.accounts.contains_key(&user_id) && rows.keys.contains_key(&key_id);
         let charge = |charge: &ChargeRow| account(charge.user_id, charge.key_id);
-        resolutions.iter().all(|resolution| rows.charges.get(&resolution.charge_id).is_some_and(charge))
-            && holds.iter().all(|hold| {
+        batch.resolutions.iter().all(|resolution| rows.charges.get(&resolution.charge_id).is_some_and(charge))
+            && batch.holds.iter().all(|hold| {
                 account(hold.user_id, hold.key_id)
                     && rows.groups.contains_key(&hold.group_id)
                     && rows.models.contains_key(&hold.model_id)
@@ -55,7 +56,7 @@ impl Known {
         *self = Self::default();
     }
 
-    /// A hold that is about to be written.
+    /// A hold that is written.
     pub fn opened(&mut self, hold: &HoldRequest) {
         let row = ChargeRow {
             user_id: hold.user_id,

@@ -1,7 +1,8 @@
 //! The rows that a batch depends on, read. SQLite's writer has the file to itself, and asks only for what it does not know;
 //! PostgreSQL's asks for all of a batch, as of one moment.
 
-use super::decide::{AccountRow, ChargeRow, HoldRequest, KeyRow, Resolution, Rows};
+use super::decide::{AccountRow, ChargeRow, KeyRow, Rows};
+use super::rows::Commands;
 use crate::clock;
 use crate::error::Error;
 use crate::store::charges::state;
@@ -40,8 +41,7 @@ macro_rules! rows {
 pub(super) fn read_unknown(
     connection: &mut SqliteConnection,
     rows: &mut Rows,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    Commands { holds, resolutions }: Commands<'_>,
 ) -> Result<(), Error> {
     let ids = unknown(resolutions.iter().map(|resolution| resolution.charge_id), &rows.charges);
     let columns = (
@@ -123,10 +123,8 @@ fn unknown<T>(ids: impl Iterator<Item = i64>, known: &BTreeMap<i64, T>) -> BTree
 pub(super) fn read_all(
     connection: &mut PgConnection,
     rows: &mut Rows,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    Commands { holds, resolutions }: Commands<'_>,
 ) -> Result<(), Error> {
-    let ids = |ids: &mut dyn Iterator<Item = i64>| ids.collect::<BTreeSet<_>>().into_iter().collect();
     let all = All {
         charge_ids: ids(&mut resolutions.iter().map(|resolution| resolution.charge_id)),
         user_ids: ids(&mut holds.iter().map(|hold| hold.user_id)),
@@ -144,10 +142,33 @@ pub(super) fn read_all(
     for resolution in resolutions {
         rows.charges.remove(&resolution.charge_id);
     }
-    // Charges come first, so that a key of theirs stays away unless it is read.
+    // A deleted key is not read, and so is known no longer.
+    for row in &read {
+        if let Row(Row::CHARGE, _, _, key_id, ..) = row {
+            rows.keys.remove(key_id);
+        }
+    }
     for row in read {
         row.put_into(rows);
     }
+    Ok(())
+}
+
+fn ids(ids: &mut dyn Iterator<Item = i64>) -> Vec<i64> {
+    ids.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Locks the accounts of a batch until the end of the transaction: of its holds, and of the charges it resolves.
+pub(super) fn lock_accounts(connection: &mut PgConnection, batch: Commands<'_>) -> Result<(), Error> {
+    let charge_ids = ids(&mut batch.resolutions.iter().map(|resolution| resolution.charge_id));
+    let user_ids = ids(&mut batch.holds.iter().map(|hold| hold.user_id));
+    diesel::sql_query(
+        "SELECT FROM users WHERE id = ANY(ARRAY(SELECT user_id FROM charges WHERE id = ANY($1) UNION SELECT unnest($2))) \
+         ORDER BY id FOR NO KEY UPDATE",
+    )
+    .bind::<Array<BigInt>, _>(charge_ids)
+    .bind::<Array<BigInt>, _>(user_ids)
+    .execute(connection)?;
     Ok(())
 }
 
@@ -227,7 +248,6 @@ impl Row {
                     held_micros: fourth.unwrap_or_default(),
                     input_held_micros: fifth.unwrap_or_default(),
                 };
-                rows.keys.remove(&row.key_id);
                 rows.charges.insert(id, row);
             }
             Self::ACCOUNT => {

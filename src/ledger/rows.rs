@@ -1,4 +1,4 @@
-//! The thin part around `decide`: gets the rows of a batch, decides, and writes what was decided, in one transaction.
+//! The thin part around `decide`: gets the rows of a batch, decides, and writes what was decided, all or nothing.
 //! What is read is in `reading`; what is written in `writing` for SQLite and in `confirming` for PostgreSQL.
 
 use super::Refusal;
@@ -7,17 +7,24 @@ use super::decide::{
     Changes, HoldRequest, Left, Resolution, Resolved, Rows, decide_holds, decide_resolutions,
 };
 use super::known::Known;
-use super::reading::{read_all, read_unknown};
+use super::reading::{lock_accounts, read_all, read_unknown};
 use super::writing::write;
 use crate::error::Error;
-use crate::store::Connection;
+use crate::store::{Connection, data_version};
 use diesel::connection::SimpleConnection;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Integer;
 
-/// A batch is looked at anew so often at most, while others change what it depends on; each time one of theirs is done.
-const TRIES: usize = 8;
+/// With the accounts locked a batch is read so often at most. Settings alone can change meanwhile.
+const LOCKED_TRIES: usize = 4;
+
+/// A batch.
+#[derive(Clone, Copy)]
+pub(super) struct Commands<'a> {
+    pub holds: &'a [HoldRequest],
+    pub resolutions: &'a [Resolution],
+}
 
 /// The answers to a batch, in its order.
 pub(super) struct Answers {
@@ -33,22 +40,19 @@ impl Answers {
     }
 }
 
-/// Decides a batch and writes it, in one transaction: durable when this returns.
+/// Decides a batch and writes it: durable, all of it, when this returns.
 pub(super) fn commit(
     connection: &mut Connection,
     instance_id: i64,
     known: &mut Known,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    batch: Commands<'_>,
 ) -> Result<Answers, Error> {
     let committed = match connection {
-        Connection::Sqlite(_) => commit_alone(connection, instance_id, known, holds, resolutions),
-        Connection::Postgres(connection) => {
-            commit_among_others(connection, instance_id, known, holds, resolutions)
-        }
+        Connection::Sqlite(_) => commit_alone(connection, instance_id, known, batch),
+        Connection::Postgres(_) => commit_among_others(connection, instance_id, known, batch),
     };
     match &committed {
-        Ok(_) => known.committed(resolutions),
+        Ok(_) => known.committed(batch.resolutions),
         Err(_) => known.forget(),
     }
     committed
@@ -59,80 +63,119 @@ fn commit_alone(
     connection: &mut Connection,
     instance_id: i64,
     known: &mut Known,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    batch: Commands<'_>,
 ) -> Result<Answers, Error> {
     connection.write(|connection| {
-        known.begin(connection.data_version()?);
-        let Connection::Sqlite(connection) = connection else {
-            return Err(Error::Internal("not SQLite".into()));
-        };
-        read_unknown(connection, &mut known.rows, holds, resolutions)?;
-        let (answers, changes) = decide(&mut known.rows, holds, resolutions);
-        write(connection, instance_id, &known.rows, holds, resolutions, &changes)?;
-        changes.opened.iter().for_each(|&index| known.opened(&holds[index]));
+        let connection = sqlite(connection)?;
+        known.begin(data_version(connection)?);
+        read_unknown(connection, &mut known.rows, batch)?;
+        let (answers, changes) = decide(&mut known.rows, batch);
+        write(connection, instance_id, &known.rows, batch, &changes)?;
+        changes.opened.iter().for_each(|&index| known.opened(&batch.holds[index]));
         Ok(answers)
     })
 }
 
-/// PostgreSQL: others write too, so that what is known or was read is believed, and the statement that writes confirms it. A
-/// belief grants, and what it grants is confirmed; it refuses nobody: whom it would, for him the rows are read.
+/// PostgreSQL: others write too, so that what is known or was read is believed, and the statement that writes confirms it.
+///
+/// What is known grants, and is confirmed by that; it refuses nobody: whom it would, for him the rows are read. What was read
+/// may be out of date again when it is to be confirmed, for a batch that takes all there is each time that somebody else
+/// takes a little; so the next time the accounts are locked first.
 fn commit_among_others(
+    connection: &mut Connection,
+    instance_id: i64,
+    known: &mut Known,
+    batch: Commands<'_>,
+) -> Result<Answers, Error> {
+    known.bound();
+    if known.has_all(batch)
+        && let Some(answers) = try_to_commit(postgres(connection)?, instance_id, known, batch, false)?
+    {
+        return Ok(answers);
+    }
+    if let Some(answers) = try_to_commit(postgres(connection)?, instance_id, known, batch, true)? {
+        return Ok(answers);
+    }
+    for _ in 0..LOCKED_TRIES {
+        let answers = connection.write(|connection| {
+            let connection = postgres(connection)?;
+            lock_accounts(connection, batch)?;
+            try_to_commit(connection, instance_id, known, batch, true)
+        })?;
+        if let Some(answers) = answers {
+            return Ok(answers);
+        }
+    }
+    Err(Error::Unavailable("settings changed each time that a batch was read".into()))
+}
+
+/// By what is known, or by what is read first. `None`: that did not hold, and nothing is written.
+fn try_to_commit(
     connection: &mut PgConnection,
     instance_id: i64,
     known: &mut Known,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
-) -> Result<Answers, Error> {
-    known.bound();
-    let mut is_read = false;
-    for _ in 0..TRIES {
-        if is_read || !known.has_all(holds, resolutions) {
-            read_all(connection, &mut known.rows, holds, resolutions)?;
-            is_read = true;
-        }
-        let (answers, changes) = decide(&mut known.rows, holds, resolutions);
-        if is_read || answers.grant_all() {
-            let confirmed = confirm(connection, instance_id, &known.rows, holds, resolutions, &changes)?;
-            if let Some(behind) = confirmed {
-                changes.opened.iter().for_each(|&index| known.opened(&holds[index]));
-                return Ok(told_behind(&behind, answers, &changes, known, holds, resolutions));
-            }
-        }
-        is_read = true;
+    batch: Commands<'_>,
+    is_read: bool,
+) -> Result<Option<Answers>, Error> {
+    if is_read {
+        read_all(connection, &mut known.rows, batch)?;
     }
-    Err(Error::Unavailable("others changed what a batch depends on each time that it was read".into()))
+    let (answers, changes) = decide(&mut known.rows, batch);
+    if !is_read && !answers.grant_all() {
+        return Ok(None);
+    }
+    let Some(behind) = confirm(connection, instance_id, &known.rows, batch, &changes)? else {
+        known.is_shared = true;
+        return Ok(None);
+    };
+    changes.opened.iter().for_each(|&index| known.opened(&batch.holds[index]));
+    let is_as_decided = behind.is_as_decided(&known.rows);
+    if is_as_decided {
+        // Who has read knows nothing of the time before.
+        known.is_shared &= is_read;
+        return Ok(Some(answers));
+    }
+    known.is_shared = true;
+    Ok(Some(told_behind(&behind, answers, &changes, &mut known.rows, batch)))
 }
 
-/// The answers, which also tell what is left: where others have moved the same credits since they were believed or read,
-/// decided once more on what there was just before.
+/// The answers, which also tell what is left, where others have moved the same credits since they were known or read: decided
+/// once more on what there was just before.
 fn told_behind(
     behind: &Behind,
     answers: Answers,
     changes: &Changes,
-    known: &mut Known,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    rows: &mut Rows,
+    batch: Commands<'_>,
 ) -> Answers {
-    let rows = &mut known.rows;
-    known.is_shared = !behind.is_as_decided(rows);
-    if !known.is_shared {
-        return answers;
-    }
     let again = answers.grant_all().then(|| {
-        behind.take_back(changes, resolutions, rows);
-        decide(rows, holds, resolutions).0
+        behind.take_back(changes, batch.resolutions, rows);
+        decide(rows, batch).0
     });
     behind.put_into(rows);
     again.filter(Answers::grant_all).unwrap_or(answers)
 }
 
 /// Resolutions come first: what they free, the holds behind them may take.
-fn decide(rows: &mut Rows, holds: &[HoldRequest], resolutions: &[Resolution]) -> (Answers, Changes) {
+fn decide(rows: &mut Rows, batch: Commands<'_>) -> (Answers, Changes) {
     let mut changes = Changes::default();
-    let resolutions = decide_resolutions(rows, resolutions, &mut changes);
-    let holds = decide_holds(rows, holds, &mut changes);
+    let resolutions = decide_resolutions(rows, batch.resolutions, &mut changes);
+    let holds = decide_holds(rows, batch.holds, &mut changes);
     (Answers { holds, resolutions }, changes)
+}
+
+fn sqlite(connection: &mut Connection) -> Result<&mut SqliteConnection, Error> {
+    match connection {
+        Connection::Sqlite(connection) => Ok(connection),
+        Connection::Postgres(_) => Err(Error::Internal("not SQLite".into())),
+    }
+}
+
+fn postgres(connection: &mut Connection) -> Result<&mut PgConnection, Error> {
+    match connection {
+        Connection::Postgres(connection) => Ok(connection),
+        Connection::Sqlite(_) => Err(Error::Internal("not PostgreSQL".into())),
+    }
 }
 
 /// First of the two numbers of the writers' advisory locks; the second is the instance.

@@ -4,7 +4,7 @@
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
 use super::known::Known;
-use super::rows::{Answers, commit, fence};
+use super::rows::{Answers, Commands, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
@@ -58,7 +58,7 @@ struct Writer {
     queue: Weak<Queue>,
     figures: Figures,
     connection: Option<Connection>,
-    /// As that connection's last transaction left them.
+    /// As that connection's last batches left them.
     known: Known,
     /// Of the last PostgreSQL connection, until its end is certain.
     last_backend: Option<i32>,
@@ -226,8 +226,8 @@ impl Writer {
 
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let began = Instant::now();
-        let (holds, resolutions) = (&batch.holds, &batch.resolutions);
-        let answers = commit(&mut connection, self.instance_id, &mut self.known, holds, resolutions);
+        let commands = Commands { holds: &batch.holds, resolutions: &batch.resolutions };
+        let answers = commit(&mut connection, self.instance_id, &mut self.known, commands);
         self.figures.committed(batch.len(), began.elapsed());
         // After a failure the connection's state is unknown: the next batch opens another.
         if answers.is_ok() {

@@ -3,6 +3,7 @@
 
 use super::Amount;
 use super::decide::{Changes, HoldRequest, Moved, Resolution, Rows};
+use super::rows::Commands;
 use super::statements::{
     Bind, CLOSE_CHARGE, MOVE_ACCOUNT, MOVE_KEY, MOVE_UNUSED_KEY, OPEN_CHARGE, Statement,
 };
@@ -19,8 +20,7 @@ pub(super) fn write(
     connection: &mut SqliteConnection,
     instance_id: i64,
     rows: &Rows,
-    holds: &[HoldRequest],
-    resolutions: &[Resolution],
+    Commands { holds, resolutions }: Commands<'_>,
     changes: &Changes,
 ) -> Result<(), Error> {
     let now_ms = rows.now_ms;

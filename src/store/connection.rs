@@ -104,7 +104,8 @@ impl DatabaseUrl {
                 connection
                     .batch_execute(
                         // Compiling a query takes longer than any query here.
-                        "SET jit = off; SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+                        "SET jit = off; SET default_transaction_isolation = 'read committed'; \
+                         SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
                          SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning;",
                     )
                     .map_err(|e| unavailable(&e))?;
@@ -197,18 +198,6 @@ impl AnyConnection {
         }
     }
 
-    /// A number that is another as soon as another connection has committed, asked inside a transaction that writes;
-    /// `None` where there is none such.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub fn data_version(&mut self) -> Result<Option<i64>, Error> {
-        match self {
-            Self::Sqlite(connection) => Ok(Some(DataVersion.get_result(connection)?)),
-            Self::Postgres(_) => Ok(None),
-        }
-    }
-
     /// Asks the engine for anything at all.
     ///
     /// # Errors
@@ -264,6 +253,14 @@ impl diesel::query_builder::Query for ServerClock {
 }
 
 impl RunQueryDsl<PgConnection> for ServerClock {}
+
+/// A number that is another as soon as another connection has committed, asked inside a transaction that writes.
+///
+/// # Errors
+/// When the engine does not answer.
+pub fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(DataVersion.get_result(connection)?)
+}
 
 /// SQLite's own count of what other connections have changed (<https://sqlite.org/pragma.html#pragma_data_version>).
 #[derive(diesel::query_builder::QueryId)]

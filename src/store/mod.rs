@@ -39,7 +39,7 @@ pub mod usage_rollup;
 pub mod user_list;
 pub mod users;
 
-pub use connection::{AnyConnection as Connection, DatabaseUrl, Store};
+pub use connection::{AnyConnection as Connection, DatabaseUrl, Store, data_version};
 
 use crate::error::Error;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};

@@ -8,9 +8,10 @@
 //!
 //! The watermark lies on the moments at which charges were resolved, and it must never pass a charge that is still to
 //! be committed. So a moment is *closed* first: once `closing_ms` is committed, the ledger resolves nothing before it
-//! any more (`Rows::resolution_ms`), whatever the clocks say. SQLite has one writer at a time, so that all is said. On
-//! PostgreSQL there may be transactions under way that read the earlier value; they had their transaction ids when they
-//! read it (behind row locks), so those are over when every id is that was given away until the closing was committed.
+//! any more (`Rows::resolution_ms`; on PostgreSQL `ledger::confirming`), whatever the clocks say. SQLite has one writer at
+//! a time, so that all is said. On PostgreSQL there may be transactions under way that read the earlier value; they had
+//! their transaction ids when they read it (behind row locks), so those are over when every id is that was given away
+//! until the closing was committed.
 
 use super::schema::{usage_progress, usage_recent};
 use super::{Connection, ask};
@@ -56,7 +57,7 @@ pub fn progress(connection: &mut Connection) -> Result<Progress, Error> {
 #[derive(Debug, Clone, Copy)]
 pub struct Closing {
     before_ms: i64,
-    /// PostgreSQL's first transaction id that cannot have read an earlier `closing_ms`.
+    /// A transaction id of PostgreSQL's: those that come behind it cannot have read an earlier `closing_ms`.
     xid: Option<i64>,
 }
 
@@ -76,8 +77,9 @@ pub fn close(connection: &mut Connection) -> Result<Option<Closing>, Error> {
             .execute(connection)?;
         Ok(())
     })?;
-    // Asked behind the commit.
-    let xid = snapshot_edge(connection, "xmax")?;
+    // Given behind the commit, and so later than any that was given before: a snapshot's upper edge comes behind those alone
+    // that are over.
+    let xid = transaction_id(connection, "pg_current_xact_id()")?;
     Ok(Some(Closing { before_ms, xid }))
 }
 
@@ -86,13 +88,13 @@ pub fn close(connection: &mut Connection) -> Result<Option<Closing>, Error> {
 /// # Errors
 /// The engine's.
 pub fn is_closed(connection: &mut Connection, closing: Closing) -> Result<bool, Error> {
-    let oldest = snapshot_edge(connection, "xmin")?;
+    let oldest = transaction_id(connection, "pg_snapshot_xmin(pg_current_snapshot())")?;
     Ok(closing.xid.is_none_or(|xid| oldest.is_some_and(|oldest| oldest >= xid)))
 }
 
-fn snapshot_edge(connection: &mut Connection, edge: &str) -> Result<Option<i64>, Error> {
+fn transaction_id(connection: &mut Connection, function: &str) -> Result<Option<i64>, Error> {
     let Connection::Postgres(connection) = connection else { return Ok(None) };
-    let query = format!("SELECT pg_snapshot_{edge}(pg_current_snapshot())::text::bigint AS number");
+    let query = format!("SELECT {function}::text::bigint AS number");
     let found: Number = diesel::sql_query(query).get_result(connection)?;
     Ok(Some(found.number))
 }

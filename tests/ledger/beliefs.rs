@@ -1,7 +1,7 @@
 //! What the writer knows from earlier batches may be out of date: others spend, edit and resolve behind its back. Each test lets
 //! it know its rows first, and then tries to have it act on what it knows.
 
-use super::{Bench, block_on, engines, settle, tamper};
+use super::{Bench, all_at_once, block_on, engines, settle, tamper};
 use keyhouse::domain::credits::Credits;
 use keyhouse::ledger::{
     HoldError, HoldRequest, Instance, Ledger, Left, OpenHold, Refusal, Resolution, Resolved,
@@ -178,6 +178,38 @@ fn a_call_under_way_is_paid_for_though_its_key_was_deleted() {
         assert_eq!(resolved, Ok(Resolved::Now { settled_micros: 60, left: Left(999_940) }), "{engine:?}");
         assert_eq!(bench.balance_and_held(), (999_940, 0));
         instance.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn whoever_takes_all_there_is_is_answered_beside_those_who_take_a_little_each_time() {
+    const LITTLE: i64 = 1_000;
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let rivals = bench.rivals(engine);
+        let key_id = bench.key(None);
+        let rest = Credits::from_micros(50 * LITTLE - 1_000_000);
+        bench.store.with(|c| grants::grant(c, bench.user_id, rest, "", &Actor::cli(), 0)).expect("taken");
+        let request = bench.request(rivals[0].ledger(), key_id, LITTLE);
+        let other = rivals[rivals.len() - 1].ledger();
+        let answered = |answer: &Result<OpenHold, HoldError>| {
+            matches!(answer, Ok(_) | Err(HoldError::Refused(Refusal::Account { .. })))
+        };
+        std::thread::scope(|scope| {
+            let little: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| assert!((0..400).all(|_| answered(&hold(other, &request))))))
+                .collect();
+            while little.iter().any(|thread| !thread.is_finished()) {
+                let answers = block_on(all_at_once(&rivals[..1], 64, |ledger, _| HoldRequest {
+                    charge_id: ledger.next_charge_id(),
+                    ..request.clone()
+                }));
+                assert!(answers.iter().all(answered), "{engine:?}: {answers:?}");
+            }
+        });
+        rivals.into_iter().for_each(Instance::stop);
+        assert_eq!(bench.used_and_held(key_id), (0, 0));
         bench.is_healthy();
     }
 }

@@ -274,6 +274,42 @@ fn a_moment_is_not_closed_while_a_resolution_is_under_way() {
 }
 
 #[test]
+fn a_moment_is_not_closed_while_a_resolution_is_under_way_that_began_before_the_closing_was_committed() {
+    use diesel::connection::SimpleConnection;
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let bench = Bench::new(Engine::Postgres);
+    let (instance, key) = (bench.instance(), bench.key(None));
+    block_on(async {
+        let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await.expect("held");
+        let end = settle(&hold, 10);
+        hold.resolve(end).await.expect("settled");
+    });
+    instance.stop();
+    // The closing has its transaction id and waits for a lock; then the resolution gets the next id and asks for the moment.
+    let mut lock = bench.database.url.connect().expect("connected");
+    lock.batch_execute("BEGIN; SELECT 1 FROM usage_progress FOR UPDATE").expect("locked");
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| {
+            let mut connection = bench.database.url.connect().expect("connected");
+            let closing = usage_rollup::close(&mut connection).expect("closed").expect("something to do");
+            (connection, closing)
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let mut slow = bench.database.url.connect().expect("connected");
+        slow.batch_execute("BEGIN; SELECT 1 FROM charges ORDER BY id LIMIT 1 FOR NO KEY UPDATE")
+            .expect("locked");
+        resolution_moment(&mut slow);
+        lock.batch_execute("COMMIT").expect("committed");
+        let (mut connection, closing) = closing.join().expect("closed");
+        assert!(!usage_rollup::is_closed(&mut connection, closing).expect("asked"));
+        slow.batch_execute("COMMIT").expect("committed");
+        wait_until_closed(&mut connection, closing);
+    });
+}
+
+#[test]
 fn a_clock_that_steps_back_loses_no_charge() {
     for engine in engines() {
         let bench = Bench::new(engine);
