@@ -9,7 +9,10 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// One connection to whichever engine the URL names.
 #[derive(diesel::MultiConnection)]
@@ -29,6 +32,8 @@ const WAL_WAIT: Duration = Duration::from_secs(5);
 /// Readers do not block each other in WAL; writers wait their turn in the engine.
 const SQLITE_POOL_SIZE: u32 = 4;
 const POSTGRES_POOL_SIZE: u32 = 10;
+/// So that a connection that comes free is taken at once; more would wait for one, each with its stack and its heap.
+const THREADS_A_CONNECTION: usize = 2;
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -329,6 +334,8 @@ pub struct Store {
     pool: r2d2::Pool<Manager>,
     url: DatabaseUrl,
     waits: Histogram,
+    /// One for each thread that asks.
+    turns: Arc<Semaphore>,
 }
 
 impl Store {
@@ -348,7 +355,8 @@ impl Store {
             .connection_timeout(POOL_WAIT)
             .error_handler(Box::new(LogOutage))
             .build_unchecked(Manager(url.clone()));
-        Ok(Self { pool, url: url.clone(), waits: Histogram::new(SHORT_S) })
+        let turns = Arc::new(Semaphore::new(THREADS_A_CONNECTION * size as usize));
+        Ok(Self { pool, url: url.clone(), waits: Histogram::new(SHORT_S), turns })
     }
 
     /// Where the data lives.
@@ -366,7 +374,15 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when no connection is free in time; else what `work` gives.
     pub fn with<T>(&self, work: impl FnOnce(&mut AnyConnection) -> Result<T, Error>) -> Result<T, Error> {
-        let began = Instant::now();
+        self.with_since(Instant::now(), work)
+    }
+
+    /// As [`Store::with`], for who has waited since.
+    fn with_since<T>(
+        &self,
+        began: Instant,
+        work: impl FnOnce(&mut AnyConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let connection = self.pool.get();
         self.waits.observe(began.elapsed());
         let mut connection = connection.map_err(|error| Error::Unavailable(error.to_string()))?;
@@ -382,9 +398,9 @@ impl Store {
         &self,
         work: impl FnOnce(&mut AnyConnection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let store = self.clone();
-        let mut task = tokio::task::spawn_blocking(move || store.with(work));
-        match tokio::time::timeout(ANSWER_WAIT, &mut task).await {
+        let answer_by = tokio::time::Instant::now() + ANSWER_WAIT;
+        let mut task = self.begin(work).await?;
+        match tokio::time::timeout_at(answer_by, &mut task).await {
             Ok(ended) => ended.map_err(ended_early)?,
             Err(_) => {
                 task.abort();
@@ -401,8 +417,26 @@ impl Store {
         &self,
         work: impl FnOnce(&mut AnyConnection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.begin(work).await?.await.map_err(ended_early)?
+    }
+
+    /// Begins `work` when it is its turn; as long as for a connection is waited for that.
+    async fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut AnyConnection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T, Error>>, Error> {
+        let began = Instant::now();
+        let turn = tokio::time::timeout(POOL_WAIT, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            self.waits.observe(began.elapsed());
+            return Err(Error::Unavailable("all connections are busy".into()));
+        };
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.with(work)).await.map_err(ended_early)?
+        Ok(tokio::task::spawn_blocking(move || {
+            let done = store.with_since(began, work);
+            drop(turn);
+            done
+        }))
     }
 }
 
