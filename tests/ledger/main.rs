@@ -104,6 +104,16 @@ impl Bench {
         Instance::start(&self.store).expect("an instance starts")
     }
 
+    /// A whole call: so much is held, and so much of that settled.
+    fn call(&self, instance: &Instance, key_id: i64, held_micros: i64, settled_micros: i64) -> Resolved {
+        block_on(async {
+            let request = self.request(instance.ledger(), key_id, held_micros);
+            let hold = instance.ledger().hold(request).await.expect("held");
+            let end = settle(&hold, settled_micros);
+            hold.resolve(end).await.expect("settled")
+        })
+    }
+
     /// As many as the engine allows to race: SQLite one, PostgreSQL two.
     fn rivals(&self, engine: Engine) -> Vec<Instance> {
         (0..if engine == Engine::Postgres { 2 } else { 1 }).map(|_| self.instance()).collect()
@@ -330,11 +340,7 @@ fn on_sqlite_the_keys_in_use_lie_together_behind_the_others() {
     let keys = [bench.key(None), bench.key(None), bench.key(None)];
     let [one, two, three] = keys;
     let instance = bench.instance();
-    let call = |key: i64| {
-        let hold = block_on(instance.ledger().hold(bench.request(instance.ledger(), key, 10))).expect("held");
-        let end = settle(&hold, 7);
-        block_on(hold.resolve(end)).expect("settled");
-    };
+    let call = |key: i64| bench.call(&instance, key, 10, 7);
     assert_eq!(places(&bench.database), [one, two, three]);
     call(one);
     call(two);

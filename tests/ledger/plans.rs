@@ -1,7 +1,7 @@
 //! What PostgreSQL reads for a call, counted by itself: no more where many keys and charges are stored, and that for a writer
 //! that began when there were none, since its plans are made once.
 
-use super::{Bench, Engine, block_on, engines, settle, tamper};
+use super::{Bench, Engine, engines, tamper};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use keyhouse::ledger::Instance;
@@ -27,11 +27,13 @@ fn on_postgres_a_call_reads_no_more_where_much_is_stored() {
     let bench = Bench::new(Engine::Postgres);
     let instance = bench.instance();
     let key_id = bench.key(None);
-    call(&bench, &instance, key_id);
+    bench.call(&instance, key_id, 10, 5);
     store_much(&bench, key_id);
     call_and_tell(&bench, &instance, key_id);
     let before = entries_read(&bench);
-    (1..CALLS).for_each(|_| call(&bench, &instance, key_id));
+    for _ in 1..CALLS {
+        bench.call(&instance, key_id, 10, 5);
+    }
     call_and_tell(&bench, &instance, key_id);
     let read = entries_read(&bench) - before;
     instance.stop();
@@ -39,20 +41,10 @@ fn on_postgres_a_call_reads_no_more_where_much_is_stored() {
     assert!((CALLS..CALLS * STORED / 4).contains(&read), "{read} entries for {CALLS} calls");
 }
 
-/// A hold and its settlement.
-fn call(bench: &Bench, instance: &Instance, key_id: i64) {
-    block_on(async {
-        let request = bench.request(instance.ledger(), key_id, 10);
-        let hold = instance.ledger().hold(request).await.expect("held");
-        let settled = settle(&hold, 5);
-        hold.resolve(settled).await.expect("settled");
-    });
-}
-
-/// The same, behind which what was read before is counted.
+/// A call, behind which what was read before is counted.
 fn call_and_tell(bench: &Bench, instance: &Instance, key_id: i64) {
     std::thread::sleep(TOLD_EACH);
-    call(bench, instance, key_id);
+    bench.call(instance, key_id, 10, 5);
 }
 
 /// Keys, and charges of theirs: open ones of this instance, which nobody resolves, and resolved ones.

@@ -247,14 +247,9 @@ fn a_moment_is_not_closed_while_a_resolution_is_under_way() {
     for engine in engines().into_iter().filter(|engine| *engine == Engine::Postgres) {
         let bench = Bench::new(engine);
         let (instance, key) = (bench.instance(), bench.key(None));
-        block_on(async {
-            for _ in 0..2 {
-                let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await;
-                let hold = hold.expect("held");
-                let end = settle(&hold, 10);
-                hold.resolve(end).await.expect("settled");
-            }
-        });
+        for _ in 0..2 {
+            bench.call(&instance, key, 10, 10);
+        }
         // What a ledger does that locked its charge, asked for the moment, and has not committed yet.
         let mut slow = bench.database.url.connect().expect("connected");
         slow.batch_execute("BEGIN; SELECT 1 FROM charges ORDER BY id LIMIT 1 FOR NO KEY UPDATE")
@@ -281,11 +276,7 @@ fn a_moment_is_not_closed_while_a_resolution_is_under_way_that_began_before_the_
     }
     let bench = Bench::new(Engine::Postgres);
     let (instance, key) = (bench.instance(), bench.key(None));
-    block_on(async {
-        let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await.expect("held");
-        let end = settle(&hold, 10);
-        hold.resolve(end).await.expect("settled");
-    });
+    bench.call(&instance, key, 10, 10);
     instance.stop();
     // The closing has its transaction id and waits for a lock; then the resolution gets the next id and asks for the moment.
     let mut lock = bench.database.url.connect().expect("connected");
@@ -320,11 +311,7 @@ fn a_clock_that_steps_back_loses_no_charge() {
             &bench.database,
             &format!("UPDATE usage_progress SET closing_ms = {ahead}, rolled_ms = {ahead}"),
         );
-        block_on(async {
-            let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await.expect("held");
-            let end = settle(&hold, 7);
-            hold.resolve(end).await.expect("settled");
-        });
+        bench.call(&instance, key, 10, 7);
         let mut connection = bench.database.url.connect().expect("connected");
         assert_eq!(compare(&mut connection, bench.user_id, &[key]).expect("compared"), 1);
         // Only what is resolved goes by that clock: a call begins when it does.
@@ -396,11 +383,7 @@ fn the_doctor_finds_every_sum_that_is_wrong() {
     for engine in engines() {
         let bench = Bench::new(engine);
         let (instance, key) = (bench.instance(), bench.key(None));
-        block_on(async {
-            let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await.expect("held");
-            let end = settle(&hold, 10);
-            hold.resolve(end).await.expect("settled");
-        });
+        bench.call(&instance, key, 10, 10);
         instance.stop();
         let mut connection = bench.database.url.connect().expect("connected");
         let closing = close(&mut connection).expect("something to do");
@@ -453,11 +436,7 @@ fn the_background_keeps_up_by_itself_and_ends_when_told() {
     for engine in engines() {
         let bench = Bench::new(engine);
         let (instance, key) = (bench.instance(), bench.key(None));
-        block_on(async {
-            let hold = instance.ledger().hold(bench.request(instance.ledger(), key, 10)).await.expect("held");
-            let end = settle(&hold, 10);
-            hold.resolve(end).await.expect("settled");
-        });
+        bench.call(&instance, key, 10, 10);
         let rollup = Rollup::start(&bench.store).expect("started");
         let begun = Instant::now();
         while bench.store.with(usage_rollup::progress).expect("asked").rolled_ms == 0 {
