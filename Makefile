@@ -1,12 +1,15 @@
 # `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run test torture fuzz bench check fmt
+.PHONY: help run dist test torture fuzz bench check fmt
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: ## a demo server on throw-away data
 	cargo run --release -- demo
+
+dist: ## build target/keyhouse, compiled for what calls do most (half an hour; Debian and rustup)
+	benches/dist.sh
 
 test: ## install what tests need (Debian), then run them all
 	tests/setup.sh
@@ -19,9 +22,10 @@ fuzz: ## feed strange bytes to the parsers, a minute each (installs cargo-fuzz)
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 	for target in sse headers key; do RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
 
-bench: ## measure what a call costs, and write docs/performance.md (an hour; PART=json for one part)
+bench: ## measure what a call costs, and write docs/performance.md (an hour, and `make dist`; PART=json for one part)
+	[ -n "$$KEYHOUSE_BIN" ] || benches/dist.sh
 	benches/setup.sh
-	cargo bench --locked --profile dist --bench gateway -- $(PART)
+	KEYHOUSE_BIN=$${KEYHOUSE_BIN:-target/keyhouse} cargo bench --locked --bench gateway -- $(PART)
 
 screenshots: ## a picture of every page, light and dark, wide and narrow, into target/screenshots
 	tests/setup.sh

@@ -54,6 +54,7 @@ pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
             url,
             secrets: folder().join("secrets"),
             database_process: None,
+            certificate: None,
         });
     }
     let began = Instant::now();

@@ -1,7 +1,7 @@
 //! What a call costs through Keyhouse, measured beside the upstream alone, nginx, and a framework that says hello:
 //!
 //! ```text
-//! make bench                       everything; about an hour
+//! make bench                       everything; about an hour, and half an hour more to build what is measured
 //! make bench PART=json             one part, or several: PART="json stream"
 //! KEYHOUSE_BIN=… make bench …      another build of keyhouse
 //! ```
@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         ["hello", address] => Ok(hello::serve(address.parse::<SocketAddr>()?)?),
         ["commits"] => commits::serve(),
         ["open"] => one_thread()?.block_on(open::serve()),
+        ["train"] => parts::train::run(),
         ["load"] => one_thread()?.block_on(load::serve()),
         [] => parts::run(&parts::ALL.map(|(name, _)| name)),
         names => match names.iter().find(|name| !parts::ALL.iter().any(|(known, _)| known == *name)) {

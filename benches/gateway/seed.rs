@@ -47,13 +47,15 @@ pub struct Dataset {
     pub secrets: PathBuf,
     /// Parent of the database's own processes.
     pub database_process: Option<u32>,
+    /// Which upstreams its servers trust, instead of those that the system does.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Dataset {
     /// A SQLite file in `folder`, with so many keys.
     pub fn sqlite(folder: &Path, upstream: SocketAddr, keys: usize) -> anyhow::Result<Self> {
         let url = DatabaseUrl::Sqlite(folder.join("keyhouse.db"));
-        Self::fill(folder, url, None, upstream, keys)
+        Self::fill(folder, url, None, &format!("http://{upstream}/v1"), keys)
     }
 
     /// The data in whatever database the URL names; secrets and the master key in `folder`.
@@ -61,7 +63,7 @@ impl Dataset {
         folder: &Path,
         url: DatabaseUrl,
         database_process: Option<u32>,
-        upstream: SocketAddr,
+        base_url: &str,
         keys: usize,
     ) -> anyhow::Result<Self> {
         // What another run left.
@@ -71,7 +73,7 @@ impl Dataset {
         let vault = Vault::open_or_create(&folder.join("master.key"))?;
         let seed = Seed { store: store.clone(), vault };
         let user_id = user(&store, USER, PASSWORD)?;
-        let upstream_id = seed.openai("bench", &format!("http://{upstream}/v1"), "sk-upstream-secret");
+        let upstream_id = seed.openai("bench", base_url, "sk-upstream-secret");
         for pace_ms in PACES_MS {
             model(&seed, &format!("{MODEL_PREFIX}{pace_ms}"), upstream_id)?;
         }
@@ -83,7 +85,8 @@ impl Dataset {
             ..KeyDraft::default()
         };
         let first = seed.key(user_id, &draft);
-        let data = Self { folder: folder.to_owned(), secrets: folder.join("secrets"), url, database_process };
+        let (secrets, certificate) = (folder.join("secrets"), None);
+        let data = Self { folder: folder.to_owned(), secrets, url, database_process, certificate };
         data.copy_keys(&first, keys)?;
         data.settle()?;
         Ok(data)

@@ -55,17 +55,26 @@ impl Server {
     /// nginx with one worker, which keeps its connections to the upstream; no log, no limits, no keys.
     pub fn nginx(upstream: &Self, folder: &Path) -> anyhow::Result<Self> {
         let (address, stream_address) = (free_address()?, free_address()?);
-        fs::create_dir_all(folder)?;
-        let configuration = folder.join("nginx.conf");
-        fs::write(
-            &configuration,
-            nginx_configuration(folder, upstream.addresses[0], address, stream_address),
-        )?;
-        let arguments = ["-e", "stderr", "-p", text(folder)?, "-c", text(&configuration)?].map(String::from);
-        let mut process = Process::start(SERVER_CORE, &nginx_program()?, &arguments, Stdio::inherit())?;
-        process.wait_for(address)?;
-        let server = Self::new("nginx `proxy_pass`", address, process);
+        let servers = [(address, "", "on"), (stream_address, "", "off")];
+        let server = start_nginx(folder, upstream.addresses[0], SERVER_CORE, &servers)?;
         Ok(Self { stream_addresses: vec![stream_address], ..server })
+    }
+
+    /// The upstream with TLS before it, by HTTP/2 or not, known by the certificate at this path.
+    pub fn encrypted(upstream: &Self, folder: &Path, http2: bool) -> anyhow::Result<(Self, PathBuf)> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        fs::create_dir_all(folder)?;
+        let (certificate, key) = (folder.join("upstream.pem"), folder.join("upstream.key"));
+        fs::write(&certificate, made.cert.pem())?;
+        fs::write(&key, made.signing_key.serialize_pem())?;
+        let how = format!(
+            " ssl{}; ssl_certificate {}; ssl_certificate_key {}",
+            if http2 { " http2" } else { "" },
+            text(&certificate)?,
+            text(&key)?
+        );
+        let servers = [(free_address()?, how.as_str(), "off")];
+        Ok((start_nginx(folder, upstream.addresses[0], LOAD_CORE, &servers)?, certificate))
     }
 
     /// Keyhouse over this data, with everything on.
@@ -100,7 +109,12 @@ pub fn start_keyhouse(data: &Dataset, cores: &str) -> anyhow::Result<(SocketAddr
     let listen = address.to_string();
     let url = data.url_argument();
     let arguments = ["serve", "--listen", &listen, "--data-dir", text(&data.folder)?, "--database-url", &url];
-    let process = Process::start(cores, &keyhouse_program(), &arguments.map(String::from), log.into())?;
+    let mut command = vec![keyhouse_program()];
+    if let Some(certificate) = &data.certificate {
+        command.splice(0..0, ["env".to_owned(), format!("SSL_CERT_FILE={}", text(certificate)?)]);
+    }
+    command.extend(arguments.map(String::from));
+    let process = Process::start(cores, &command[0], &command[1..], log.into())?;
     Ok((address, process))
 }
 
@@ -127,19 +141,32 @@ fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path that is UTF-8")
 }
 
-fn nginx_configuration(
+/// nginx before the upstream, listening at these addresses, each in its own way, with its answers buffered or not.
+fn start_nginx(
     folder: &Path,
     upstream: SocketAddr,
-    address: SocketAddr,
-    stream_address: SocketAddr,
-) -> String {
+    cores: &str,
+    servers: &[(SocketAddr, &str, &str)],
+) -> anyhow::Result<Server> {
+    fs::create_dir_all(folder)?;
+    let configuration = folder.join("nginx.conf");
+    fs::write(&configuration, nginx_configuration(folder, upstream, servers))?;
+    let arguments = ["-e", "stderr", "-p", text(folder)?, "-c", text(&configuration)?].map(String::from);
+    let mut process = Process::start(cores, &nginx_program()?, &arguments, Stdio::inherit())?;
+    let address = servers[0].0;
+    process.wait_for(address)?;
+    Ok(Server::new("nginx `proxy_pass`", address, process))
+}
+
+fn nginx_configuration(folder: &Path, upstream: SocketAddr, servers: &[(SocketAddr, &str, &str)]) -> String {
     let folder = folder.display();
-    let server = |address: SocketAddr, buffering: &str| {
+    let server = |(address, how, buffering): &(SocketAddr, &str, &str)| {
         format!(
-            "server {{ listen {address}; location / {{ proxy_pass http://upstream; proxy_http_version 1.1; \
+            "server {{ listen {address}{how}; location / {{ proxy_pass http://upstream; proxy_http_version 1.1; \
              proxy_set_header Connection \"\"; proxy_buffering {buffering}; }} }}"
         )
     };
+    let servers = servers.iter().map(server).collect::<Vec<_>>().join("\n");
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
         .join(" ");
@@ -149,8 +176,6 @@ fn nginx_configuration(
          http {{ access_log off; {temporary}\n\
          keepalive_requests 1000000000; keepalive_timeout 600s;\n\
          upstream upstream {{ server {upstream}; keepalive 512; keepalive_requests 1000000000; }}\n\
-         {}\n{} }}\n",
-        server(address, "on"),
-        server(stream_address, "off"),
+         {servers} }}\n"
     )
 }

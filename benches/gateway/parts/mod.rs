@@ -9,6 +9,7 @@ mod postgres;
 mod size;
 mod start;
 mod stream;
+pub mod train;
 
 use super::big;
 use super::load::{Measured, Order};

@@ -63,7 +63,7 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn sign_in(base: &str, user: &str) -> anyhow::Result<Client> {
+pub(super) fn sign_in(base: &str, user: &str) -> anyhow::Result<Client> {
     let http = Client::builder().cookie_store(true).redirect(reqwest::redirect::Policy::none()).build()?;
     let body = format!("name={user}&password={}", PASSWORD.replace(' ', "+"));
     let form =

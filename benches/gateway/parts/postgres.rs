@@ -22,7 +22,8 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     let cluster = Cluster::start()?;
     let url = DatabaseUrl::Postgres(cluster.url());
     let folder = data_folder().join("postgres");
-    let postgres = Dataset::fill(&folder, url, Some(cluster.process()?), upstream.addresses[0], KEYS)?;
+    let base_url = format!("http://{}/v1", upstream.addresses[0]);
+    let postgres = Dataset::fill(&folder, url, Some(cluster.process()?), &base_url, KEYS)?;
     let nginx = Server::nginx(&upstream, &data_folder().join("nginx"))?;
     let on_sqlite = Server::keyhouses("Keyhouse, SQLite", &sqlite, 1, ANY_CORE)?;
     let one = Server::keyhouses("Keyhouse, PostgreSQL, one instance", &postgres, 1, ANY_CORE)?;
