@@ -195,9 +195,9 @@ fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let nginx =
         super::servers::nginx_program().map_or_else(|_| "no nginx".into(), |nginx| said(&nginx, &["-v"]));
-    // Of another build nobody knows what it was made of.
-    let build = std::env::var("KEYHOUSE_BIN")
-        .unwrap_or_else(|_| said("git", &["describe", "--always", "--dirty", "--exclude=*"]));
+    // Of another build than that of `make dist` nobody knows what it was made of.
+    let build = std::env::var("KEYHOUSE_BIN").ok().filter(|program| program != "target/keyhouse");
+    let build = build.unwrap_or_else(|| said("git", &["describe", "--always", "--dirty", "--exclude=*"]));
     format!(
         "{processor}, {cores} cores; Linux {}; {}; {}; Keyhouse at {}; {}.",
         kernel.trim(),
