@@ -21,6 +21,7 @@ pub mod model_list;
 pub mod models;
 pub mod paging;
 pub mod past;
+mod pool;
 pub mod price_lists;
 pub mod prices;
 pub mod recovery_codes;
@@ -39,7 +40,8 @@ pub mod usage_rollup;
 pub mod user_list;
 pub mod users;
 
-pub use connection::{AnyConnection as Connection, DatabaseUrl, Store, data_version};
+pub use connection::{AnyConnection as Connection, DatabaseUrl, data_version};
+pub use pool::Store;
 
 use crate::error::Error;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
