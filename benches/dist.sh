@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds target/keyhouse, what is installed where many calls come: compiled so that it counts what it does, run under the load
-# of the bench, and compiled again for what the counts say (profile-guided optimisation). Half an hour on two cores, 4 GB
-# of disk; a second time only what changed. Needs rustup, and what benches/setup.sh installs.
+# of the bench, and compiled again for what the counts say (profile-guided optimisation). Half an hour on two cores, 3 GB
+# of disk beside the bench's; a second time only what changed. Needs rustup, and what benches/setup.sh installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
