@@ -14,6 +14,7 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as DieselError;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use std::collections::BTreeMap;
+use std::str::Split;
 
 /// Its parameters, the columns of a batch: accounts ($1 to $4: id, revision, settled, held); keys ($5 to $9: the same and the
 /// limit); groups ($10, $11: id, revision); models ($12, $13); charges to be opened ($14 to $23, [`open_values`]); charges to be
@@ -210,6 +211,8 @@ impl Behind {
 /// The columns of a batch, one for each of the [`PARAMETERS`].
 struct Batch<'a> {
     columns: Vec<Column<'a>>,
+    /// Of the columns that are still to come.
+    types: Split<'static, &'static str>,
 }
 
 enum Column<'a> {
@@ -231,7 +234,7 @@ impl<'a> Batch<'a> {
         let of_groups = revisions(|hold| (hold.group_id, hold.group_revision));
         let of_models = revisions(|hold| (hold.model_id, hold.model_revision));
 
-        let mut batch = Self { columns: Vec::with_capacity(40) };
+        let mut batch = Self { columns: Vec::with_capacity(40), types: PARAMETERS.split(", ") };
         let accounts = changes.accounts.iter().map(|(id, moved)| {
             [Some(*id), of_users.get(id).copied(), Some(moved.settled_micros), Some(moved.held_micros)]
         });
@@ -258,7 +261,7 @@ impl<'a> Batch<'a> {
         let rows: Vec<[Bind<'a>; N]> = rows.collect();
         for index in 0..N {
             let values = rows.iter().map(|row| row[index]);
-            self.columns.push(match PARAMETERS.split(", ").nth(self.columns.len()) {
+            self.columns.push(match self.types.next() {
                 Some(TEXTS) => Column::Texts(column(values.map(Bind::text))),
                 _ => Column::Numbers(column(values.map(Bind::number))),
             });

@@ -221,7 +221,7 @@ pub struct Rows {
     /// The moment; on PostgreSQL one that is past.
     pub now_ms: i64,
     /// Usage is, or is being, summed up to here: nothing is resolved before it any more. Not read on PostgreSQL.
-    pub closing_ms: i64,
+    pub closing_ms: Option<i64>,
     /// By id; a deleted key has none.
     pub keys: BTreeMap<i64, KeyRow>,
     /// By id.
@@ -237,7 +237,7 @@ pub struct Rows {
 impl Rows {
     /// When what this batch resolves is resolved: now, and never before what is closed, whatever the clock says.
     pub fn resolution_ms(&self) -> i64 {
-        self.now_ms.max(self.closing_ms)
+        self.closing_ms.map_or(self.now_ms, |closing_ms| self.now_ms.max(closing_ms))
     }
 }
 

@@ -106,9 +106,9 @@ pub(super) fn read_unknown(
         let row = models::table.find(id).select(columns).get_result::<(i64, i64)>(connection).optional()?;
         rows.models.extend(row);
     }
-    if !resolutions.is_empty() {
-        rows.closing_ms =
-            usage_progress::table.find(1).select(usage_progress::closing_ms).get_result(connection)?;
+    if rows.closing_ms.is_none() {
+        let closing_ms = usage_progress::table.find(1).select(usage_progress::closing_ms);
+        rows.closing_ms = Some(closing_ms.get_result(connection)?);
     }
     rows.now_ms = clock::now_ms();
     Ok(())

@@ -147,11 +147,14 @@ impl AnyConnection {
     /// What `work` gives, rolled back; or the engine's.
     pub fn write<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         match self {
-            Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE")?,
+            Self::Sqlite(connection) => drop(Kept::<BEGIN>.execute(connection)?),
             Self::Postgres(connection) => connection.batch_execute("BEGIN")?,
         }
         let done = work(self).and_then(|value| {
-            self.batch_execute("COMMIT")?;
+            match self {
+                Self::Sqlite(connection) => drop(Kept::<COMMIT>.execute(connection)?),
+                Self::Postgres(connection) => connection.batch_execute("COMMIT")?,
+            }
             Ok(value)
         });
         if done.is_err() {
@@ -225,6 +228,31 @@ impl AnyConnection {
         }
     }
 }
+
+/// Begins a transaction that writes.
+const BEGIN: usize = 0;
+/// Makes it durable.
+const COMMIT: usize = 1;
+
+/// What SQLite is told for every batch of the ledger: prepared once, where `batch_execute` prepares anew.
+struct Kept<const TEXT: usize>;
+
+impl<const TEXT: usize> diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for Kept<TEXT> {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
+    ) -> QueryResult<()> {
+        out.push_sql(["BEGIN IMMEDIATE", "COMMIT"][TEXT]);
+        Ok(())
+    }
+}
+
+impl<const TEXT: usize> diesel::query_builder::QueryId for Kept<TEXT> {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<const TEXT: usize> RunQueryDsl<SqliteConnection> for Kept<TEXT> {}
 
 /// PostgreSQL's clock in milliseconds. A query of its own, since diesel prepares `sql("…")` anew every time.
 #[derive(diesel::query_builder::QueryId)]

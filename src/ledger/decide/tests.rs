@@ -49,7 +49,7 @@ impl Stored {
         let account = AccountRow { revision: 1, balance_micros: 500, held_micros: 0 };
         let rows = Rows {
             now_ms: 0,
-            closing_ms: 0,
+            closing_ms: None,
             keys: (1..=KEYS).map(|id| (id, key((id % 2 == 0).then_some(200)))).collect(),
             accounts: (1..=ACCOUNTS).map(|id| (id, account)).collect(),
             groups: BTreeMap::from([(1, 1)]),

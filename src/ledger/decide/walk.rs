@@ -82,7 +82,7 @@ impl Book {
     fn rows(&self, now_ms: i64) -> Rows {
         Rows {
             now_ms,
-            closing_ms: 0,
+            closing_ms: None,
             keys: self.keys.clone(),
             accounts: self.accounts.clone(),
             groups: BTreeMap::from([(1, 1)]),
