@@ -171,11 +171,11 @@ impl Price {
         available_micros: i64,
     ) -> Option<i64> {
         let fits = |output_tokens| matches!(self.most(Usage { output_tokens, ..bound }, multiplier), Ok(cost) if cost <= available_micros);
-        if !fits(0) {
-            return None;
-        }
         if fits(bound.output_tokens) {
             return Some(bound.output_tokens);
+        }
+        if !fits(0) {
+            return None;
         }
         // Cost rises with tokens: halve the range until the last affordable count stands.
         let (mut fits_at, mut too_many) = (0, bound.output_tokens);
@@ -215,6 +215,8 @@ impl Price {
         let input = input.into_iter().map(|(count, micros)| (count, micros, 1));
         let product = input
             .chain(others)
+            // Most are nothing, and multiplying 128 bits with care is dear.
+            .filter(|(count, micros, _)| *count != 0 && *micros != 0)
             .try_fold(0i128, |sum, (count, micros, scale)| {
                 let part = (i128::from(count) * i128::from(micros)).checked_mul(scale)?;
                 sum.checked_add(part)

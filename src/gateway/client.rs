@@ -185,7 +185,9 @@ impl Answer {
 
     /// Whether it is a stream of events.
     pub fn is_events(&self) -> bool {
-        self.content_type.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream")
+        const EVENTS: &[u8] = b"text/event-stream";
+        let said = self.content_type.as_bytes().get(..EVENTS.len());
+        said.is_some_and(|said| said.eq_ignore_ascii_case(EVENTS))
     }
 
     /// All of it, if it is no longer than `bytes_max`.

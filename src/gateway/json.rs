@@ -25,13 +25,24 @@ pub fn object<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
     Some(part).filter(|part| part.get().starts_with('{')).and_then(read)
 }
 
+/// Reads what came as bytes. Nearly all of it is text, which is found out once, and not for each string in it.
+///
+/// # Errors
+/// Where the JSON breaks.
+pub fn from_bytes<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(json),
+    }
+}
+
 impl<'a> Object<'a> {
     /// Reads a body.
     ///
     /// # Errors
     /// Says where the JSON breaks.
     pub fn parse(body: &'a [u8]) -> Result<Self, GatewayError> {
-        serde_json::from_slice(body).map_err(|error| malformed(&error))
+        from_bytes(body).map_err(|error| malformed(&error))
     }
 
     /// The value of a name; null is as if it were not given.
@@ -45,8 +56,13 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Names the field.
     pub fn refuse_doubles(&self, acted_upon: &'static [&'static str]) -> Result<(), GatewayError> {
+        let is_ascii = self.0.iter().all(|(key, _)| key.is_ascii());
+        let is_same = |key: &str, name| match is_ascii {
+            true => key.eq_ignore_ascii_case(name),
+            false => is_spelling(key, name),
+        };
         for &name in acted_upon {
-            let mut same = self.0.iter().filter(|(key, _)| is_spelling(key, name));
+            let mut same = self.0.iter().filter(|(key, _)| is_same(key, name));
             match (same.next(), same.next()) {
                 (Some(_), Some(_)) => {
                     return Err(GatewayError::field(name, format!("`{name}` is given twice. Give it once.")));

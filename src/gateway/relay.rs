@@ -199,7 +199,7 @@ impl Relay<'_> {
             Ok(dialect) => {
                 let call = Call {
                     method: errand.method.clone(),
-                    url: format!("{}{}", upstream.base_url, errand.path),
+                    url: [&upstream.base_url, errand.path].concat(),
                     headers: headers(dialect, secret.as_deref(), &errand.headers)?,
                     payload,
                     stream: errand.stream,

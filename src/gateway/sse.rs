@@ -3,6 +3,7 @@
 
 use super::body::append;
 use bytes::Bytes;
+use memchr::memchr2;
 use std::borrow::Cow;
 
 /// Largest event that is relayed; a stream with a larger one counts as broken. An image in base64 fits: the largest
@@ -74,7 +75,7 @@ impl Events {
 
 /// Length of the first line without and with its ending: LF, CR LF, or CR. A CR at the very end waits for what follows.
 fn first_line(bytes: &[u8]) -> Option<(usize, usize)> {
-    let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
+    let end = memchr2(b'\n', b'\r', bytes)?;
     match (bytes[end], bytes.get(end + 1)) {
         (b'\n', _) => Some((end, end + 1)),
         (_, Some(b'\n')) => Some((end, end + 2)),

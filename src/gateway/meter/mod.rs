@@ -6,7 +6,7 @@ mod text;
 
 use super::content::estimate_text;
 use super::endpoint::Endpoint;
-use super::json::{object, read};
+use super::json::{from_bytes, object, read};
 use crate::domain::price::Price;
 use crate::domain::usage::{Usage, UsageSource};
 use report::{Counting, Report, Said};
@@ -27,15 +27,23 @@ pub struct Meter {
     /// Whether tokens, and seconds of sound, cost anything.
     tokens_cost: bool,
     sound_costs: bool,
-    /// The last usable report, added up.
-    report: Report,
-    reported: Option<Usage>,
+    /// Apart, since most streams get their first report with their last event.
+    reports: Option<Box<Reports>>,
     /// Bytes of text in the answer so far, and those since the last report.
     produced_bytes: usize,
     unreported_bytes: usize,
     images: i64,
     finished: bool,
     response_id: Option<String>,
+}
+
+/// What the upstream has reported.
+#[derive(Debug, Clone, Default)]
+struct Reports {
+    /// Added up.
+    sum: Report,
+    /// The tokens, as of the last time that they were usable.
+    tokens: Option<Usage>,
 }
 
 /// What an event of a stream was.
@@ -116,8 +124,7 @@ impl Meter {
             bound,
             tokens_cost: price.input_micros > 0 || price.output_micros > 0,
             sound_costs: price.per_audio_second_micros > 0,
-            report: Report::default(),
-            reported: None,
+            reports: None,
             produced_bytes: 0,
             unreported_bytes: 0,
             images: 0,
@@ -128,7 +135,7 @@ impl Meter {
 
     /// Reads a whole answer. `false`: it is no answer at all.
     pub fn read_whole(&mut self, body: &[u8]) -> bool {
-        let parts = serde_json::from_slice::<Parts<'_>>(body).ok();
+        let parts = from_bytes::<Parts<'_>>(body).ok();
         // An array would be read as a list of fields.
         let is_object = body.trim_ascii_start().starts_with(b"{");
         let Some(parts) = parts.filter(|_| is_object) else { return self.read_text(body) };
@@ -137,16 +144,22 @@ impl Meter {
         if parts.error.is_some() && !has_answer {
             return false;
         }
-        match self.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => self.take_text(parts.choices),
-            Endpoint::Responses => self.take_text(parts.output),
-            Endpoint::Messages => self.take_text(parts.content),
-            Endpoint::Transcriptions | Endpoint::Translations => self.take_text(text),
-            Endpoint::ImageGenerations | Endpoint::ImageEdits => self.images += elements(parts.data),
-            _ => {}
-        }
         self.take_id(parts.id);
         self.take_usage(&parts);
+        let produced = match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => parts.choices,
+            Endpoint::Responses => parts.output,
+            Endpoint::Messages => parts.content,
+            Endpoint::Transcriptions | Endpoint::Translations => text,
+            _ => None,
+        };
+        // What is counted already need not be estimated.
+        if self.reported().is_none() {
+            self.take_text(produced);
+        }
+        if matches!(self.endpoint, Endpoint::ImageGenerations | Endpoint::ImageEdits) {
+            self.images += elements(parts.data);
+        }
         true
     }
 
@@ -166,7 +179,7 @@ impl Meter {
         if data == b"[DONE]" {
             return Seen::Done;
         }
-        let Ok(parts) = serde_json::from_slice::<Parts<'_>>(data) else {
+        let Ok(parts) = from_bytes::<Parts<'_>>(data) else {
             // Nobody knows what it is; the caller gets it, so it counts.
             self.produce(data.len());
             return Seen::Part;
@@ -239,21 +252,30 @@ impl Meter {
     }
 
     fn take_usage(&mut self, parts: &Parts<'_>) {
-        if let Some(seconds) = parts.duration.and_then(read) {
-            self.report.read_duration(&seconds);
-        }
         let billed = || parts.meta.and_then(object::<Billed<'_>>)?.billed_units;
-        let Some(usage) = parts.usage.or_else(billed).and_then(object::<Said<'_>>) else { return };
-        if self.report.read(&usage, self.counting()).is_err() {
+        let seconds = parts.duration.and_then(read);
+        let usage = parts.usage.or_else(billed).and_then(object::<Said<'_>>);
+        if seconds.is_none() && usage.is_none() {
             return;
         }
-        if !self.endpoint.has_output() {
-            self.report.read_total(&usage);
+        let (counting, has_output) = (self.counting(), self.endpoint.has_output());
+        let Reports { sum, tokens } = &mut **self.reports.get_or_insert_default();
+        if let Some(seconds) = seconds {
+            sum.read_duration(&seconds);
         }
-        if let Some(tokens) = self.report.tokens(self.counting(), self.endpoint.has_output()) {
-            self.reported = Some(tokens);
+        let Some(usage) = usage.filter(|usage| sum.read(usage, counting).is_ok()) else { return };
+        if !has_output {
+            sum.read_total(&usage);
+        }
+        if let Some(usable) = sum.tokens(counting, has_output) {
+            *tokens = Some(usable);
             self.unreported_bytes = 0;
         }
+    }
+
+    /// The tokens that the upstream reported, if it did.
+    fn reported(&self) -> Option<Usage> {
+        self.reports.as_ref()?.tokens
     }
 
     fn counting(&self) -> Counting {
@@ -273,7 +295,7 @@ impl Meter {
     /// Whether anything was produced or reported: an upstream that failed before costs nothing. (A message begins with
     /// a report of its input.)
     pub fn has_begun(&self) -> bool {
-        let reported = self.reported.is_some_and(|usage| usage.output_tokens > 0);
+        let reported = self.reported().is_some_and(|usage| usage.output_tokens > 0);
         self.produced_bytes > 0 || self.images > 0 || (reported && self.endpoint != Endpoint::Messages)
     }
 
@@ -290,7 +312,7 @@ impl Meter {
     /// What was used so far, and who says so.
     pub fn usage(&self) -> (Usage, UsageSource) {
         let output_estimate = self.output_estimate();
-        let (tokens, mut source) = match self.reported {
+        let (tokens, mut source) = match self.reported() {
             Some(usage) if self.unreported_bytes == 0 => (usage, UsageSource::Upstream),
             // A report that more text followed: its input stands, its output is too little.
             Some(usage) => {
@@ -305,7 +327,8 @@ impl Meter {
                 (estimated, UsageSource::Estimated)
             }
         };
-        let audio_ms = self.report.audio_ms().unwrap_or_else(|| {
+        let heard = self.reports.as_ref().and_then(|reports| reports.sum.audio_ms());
+        let audio_ms = heard.unwrap_or_else(|| {
             if self.sound_costs && self.bound.audio_ms > 0 {
                 source = UsageSource::Estimated;
                 return self.audio_estimate_ms;
