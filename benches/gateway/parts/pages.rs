@@ -3,16 +3,18 @@
 use crate::big;
 use crate::process::free_address;
 use crate::report::{self, Report};
-use crate::seed::{PASSWORD, USER};
+use crate::seed::{Dataset, PASSWORD, USER};
 use crate::servers::Server;
 use anyhow::ensure;
+use keyhouse::store::usage_rollup;
 use reqwest::blocking::Client;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Of each view.
 const VISITS: usize = 50;
 const VISITS_TO_WARM_UP: usize = 5;
 const MOST_MS: f64 = 50.0;
+const SUMS_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who looks at what.
 const VIEWS: [(&str, &str, &str); 10] = [
@@ -31,6 +33,7 @@ const VIEWS: [(&str, &str, &str); 10] = [
 pub fn run(report: &mut Report) -> anyhow::Result<()> {
     let data = big::open(free_address()?)?;
     let keyhouse = Server::keyhouse(&data)?;
+    wait_for_sums(&data)?;
     let base = format!("http://{}", keyhouse.addresses[0]);
     let mut lines = Vec::new();
     let mut missing = Vec::new();
@@ -59,6 +62,17 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     report.table(&["page", "ms"], lines);
     if !missing.is_empty() {
         report.note(format!("Not there yet: {}.", missing.join("; ")));
+    }
+    Ok(())
+}
+
+/// What parts before this one charged may not be summed up yet, and then a page adds it up when asked.
+fn wait_for_sums(data: &Dataset) -> anyhow::Result<()> {
+    let mut connection = data.url.connect()?;
+    let began = Instant::now();
+    while usage_rollup::close(&mut connection)?.is_some() {
+        ensure!(began.elapsed() < SUMS_PATIENCE, "usage is not summed up");
+        std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())
 }
