@@ -66,7 +66,7 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What parts before this one charged may not be summed up yet, and then a page adds it up when asked.
+/// What parts before this one charged may not be summed up by hours and days yet, and then a page does that when asked.
 fn wait_for_sums(data: &Dataset) -> anyhow::Result<()> {
     let mut connection = data.url.connect()?;
     let began = Instant::now();
@@ -74,6 +74,7 @@ fn wait_for_sums(data: &Dataset) -> anyhow::Result<()> {
         ensure!(began.elapsed() < SUMS_PATIENCE, "usage is not summed up");
         std::thread::sleep(Duration::from_millis(200));
     }
+    usage_rollup::merge(&mut connection, i64::MAX)?;
     Ok(())
 }
 
