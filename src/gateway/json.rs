@@ -56,13 +56,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// Names the field.
     pub fn refuse_doubles(&self, acted_upon: &'static [&'static str]) -> Result<(), GatewayError> {
-        let is_ascii = self.0.iter().all(|(key, _)| key.is_ascii());
-        let is_same = |key: &str, name| match is_ascii {
-            true => key.eq_ignore_ascii_case(name),
-            false => is_spelling(key, name),
-        };
         for &name in acted_upon {
-            let mut same = self.0.iter().filter(|(key, _)| is_same(key, name));
+            let mut same = self.0.iter().filter(|(key, _)| is_spelling(name, key));
             match (same.next(), same.next()) {
                 (Some(_), Some(_)) => {
                     return Err(GatewayError::field(name, format!("`{name}` is given twice. Give it once.")));
@@ -185,11 +180,12 @@ pub fn malformed(error: &serde_json::Error) -> GatewayError {
     )
 }
 
-/// Whether Go's `encoding/json` takes two names for one, it being lax about case (ſ and K, the Kelvin sign, included).
-pub fn is_spelling(one: &str, other: &str) -> bool {
-    if one.is_ascii() && other.is_ascii() {
-        return one.eq_ignore_ascii_case(other);
+/// Whether Go's `encoding/json` takes a given name for one of ours, which are ASCII: it is lax about case (ſ and K, the
+/// Kelvin sign, included).
+pub fn is_spelling(ours: &str, given: &str) -> bool {
+    if given.is_ascii() {
+        return ours.eq_ignore_ascii_case(given);
     }
     let folded = |name: &str| name.to_lowercase().to_uppercase();
-    folded(one) == folded(other)
+    folded(ours) == folded(given)
 }

@@ -183,7 +183,7 @@ const WRITER_LOCK: i32 = 0x6b65_7968; // "keyh"
 
 /// Makes sure that the writer's previous connection is over. SQLite's ended with its file handle; a PostgreSQL
 /// server may not have noticed that a connection broke and still be committing, so that session is ended and its
-/// lock waited for. Gives the new session's process id.
+/// lock waited for. Gives the new session's process id. And sets the new one up for what the writer does.
 pub(super) fn fence(
     connection: &mut Connection,
     instance_id: i64,

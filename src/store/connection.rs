@@ -1,8 +1,11 @@
 //! Connections: SQLite or PostgreSQL chosen by the URL's scheme, with the settings every one of them needs.
 
 use crate::error::Error;
+use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use std::fmt;
 use std::fs::File;
@@ -189,7 +192,7 @@ impl AnyConnection {
     pub fn now_ms(&mut self) -> Result<i64, Error> {
         match self {
             Self::Sqlite(_) => Ok(crate::clock::now_ms()),
-            Self::Postgres(connection) => Ok(ServerClock.get_result(connection)?),
+            Self::Postgres(connection) => Ok(Kept::<SERVER_CLOCK>.get_result(connection)?),
         }
     }
 
@@ -229,80 +232,54 @@ impl AnyConnection {
     }
 }
 
-/// Begins a transaction that writes.
+/// Begins a transaction that writes, on SQLite.
 const BEGIN: usize = 0;
 /// Makes it durable.
 const COMMIT: usize = 1;
+/// SQLite's own count of what other connections have changed (<https://sqlite.org/pragma.html#pragma_data_version>).
+const DATA_VERSION: usize = 2;
+/// PostgreSQL's clock in milliseconds.
+const SERVER_CLOCK: usize = 3;
 
-/// What SQLite is told for every batch of the ledger: prepared once, where `batch_execute` prepares anew.
+/// The texts, by the numbers above.
+const TEXTS: [&str; 4] = [
+    "BEGIN IMMEDIATE",
+    "COMMIT",
+    "PRAGMA data_version",
+    "SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint",
+];
+
+/// What is said so often that it stays prepared; `batch_execute` and `sql("…")` are prepared anew every time. Gives a number,
+/// if anything.
 struct Kept<const TEXT: usize>;
 
-impl<const TEXT: usize> diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for Kept<TEXT> {
-    fn walk_ast<'b>(
-        &'b self,
-        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
-    ) -> QueryResult<()> {
-        out.push_sql(["BEGIN IMMEDIATE", "COMMIT"][TEXT]);
+impl<DB: Backend, const TEXT: usize> QueryFragment<DB> for Kept<TEXT> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql(TEXTS[TEXT]);
         Ok(())
     }
 }
 
-impl<const TEXT: usize> diesel::query_builder::QueryId for Kept<TEXT> {
+impl<const TEXT: usize> QueryId for Kept<TEXT> {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<const TEXT: usize> RunQueryDsl<SqliteConnection> for Kept<TEXT> {}
-
-/// PostgreSQL's clock in milliseconds. A query of its own, since diesel prepares `sql("…")` anew every time.
-#[derive(diesel::query_builder::QueryId)]
-struct ServerClock;
-
-impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for ServerClock {
-    fn walk_ast<'b>(
-        &'b self,
-        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
-    ) -> QueryResult<()> {
-        out.push_sql("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint");
-        Ok(())
-    }
+impl<const TEXT: usize> Query for Kept<TEXT> {
+    type SqlType = BigInt;
 }
 
-impl diesel::query_builder::Query for ServerClock {
-    type SqlType = diesel::sql_types::BigInt;
-}
-
-impl RunQueryDsl<PgConnection> for ServerClock {}
+impl<C, const TEXT: usize> RunQueryDsl<C> for Kept<TEXT> {}
 
 /// A number that is another as soon as another connection has committed, asked inside a transaction that writes.
 ///
 /// # Errors
 /// When the engine does not answer.
 pub fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
-    Ok(DataVersion.get_result(connection)?)
+    Ok(Kept::<DATA_VERSION>.get_result(connection)?)
 }
 
-/// SQLite's own count of what other connections have changed (<https://sqlite.org/pragma.html#pragma_data_version>).
-#[derive(diesel::query_builder::QueryId)]
-struct DataVersion;
-
-impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for DataVersion {
-    fn walk_ast<'b>(
-        &'b self,
-        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
-    ) -> QueryResult<()> {
-        out.push_sql("PRAGMA data_version");
-        Ok(())
-    }
-}
-
-impl diesel::query_builder::Query for DataVersion {
-    type SqlType = diesel::sql_types::BigInt;
-}
-
-impl RunQueryDsl<SqliteConnection> for DataVersion {}
-
-fn refuse_newer<DB: diesel::backend::Backend>(
+fn refuse_newer<DB: Backend>(
     connection: &mut impl MigrationHarness<DB>,
     known: EmbeddedMigrations,
 ) -> Result<(), Error> {
