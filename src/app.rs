@@ -253,6 +253,10 @@ async fn readyz(store: web::Data<Store>) -> HttpResponse {
     }
 }
 
+/// How long a connection may rest between two requests: longer than clients and proxies in front rest theirs (60 s nginx
+/// and ALB, 90 s Go and reqwest), so that it is never closed just when they send the next call.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
 /// Serves on `listener` until the process is told to stop; open calls get half a minute to end.
 ///
 /// # Errors
@@ -293,6 +297,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     // A caller who leaves a silent stream is noticed at once instead of after seconds.
     .h1_allow_half_closed(false)
     .tcp_nodelay(true)
+    .keep_alive(KEEP_ALIVE)
     .client_request_timeout(Duration::from_secs(10))
     .shutdown_timeout(30)
     .listen(listener)?

@@ -3,8 +3,10 @@
 use crate::actor::{Operator, Server, bare_command};
 use crate::database::{Engine, engines};
 use serde_json::Value;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 #[test]
 fn commands_bite_at_once_beside_a_running_server() {
@@ -79,6 +81,26 @@ fn a_port_or_a_file_in_use_is_said_so() {
     let demo = operator.run(&["demo", "--listen", address]);
     assert_eq!(demo.status, 1);
     assert!(demo.stderr.contains("--listen"), "{demo:?}");
+}
+
+/// A connection closed while a call is on its way looks like an outage to its caller.
+#[test]
+fn a_connection_may_rest_between_calls_and_holds_up_no_stop() {
+    let operator = Operator::new(Engine::Sqlite);
+    let server = operator.serve(&[]);
+    let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).expect("connected");
+    connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    for rest in [Duration::from_secs(7), Duration::ZERO] {
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: house\r\n\r\n").expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).expect("the connection is open");
+            answer.extend(byte);
+        }
+        std::thread::sleep(rest);
+    }
+    assert_eq!(server.terminate(), 0);
 }
 
 #[test]
