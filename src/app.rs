@@ -279,6 +279,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     let (keeping_store, ending_store) = (house.store.clone(), house.store.clone());
     let keeper = actix_web::rt::spawn(async move { keeping.keep_tallies(keeping_store).await });
     let served = HttpServer::new(move || {
+        wake_patiently();
         App::new()
             .wrap(from_fn(request_id::assign))
             .app_data(web::Data::new(house.store.clone()))
@@ -307,3 +308,17 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     ending.store_tallies(&ending_store).await;
     served
 }
+
+/// Lets this thread, a worker's, and those it starts wait for their turn when something arrives, and not interrupt whoever is
+/// running: by then more has arrived, and one turn reads it all (sched(7), `SCHED_BATCH`). The ledger's thread stays as it
+/// is, since all calls wait for it.
+#[cfg(target_os = "linux")]
+fn wake_patiently() {
+    let normal = uapi::c::sched_param { sched_priority: 0 };
+    if let Err(error) = uapi::sched_setscheduler(0, uapi::c::SCHED_BATCH, &normal) {
+        tracing::debug!(%error, "a worker keeps its scheduling policy");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wake_patiently() {}

@@ -146,9 +146,14 @@ impl Server {
         line
     }
 
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, as a service manager does.
     pub fn signal(&self) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        let sent = Command::new("kill").arg(self.id().to_string()).status().expect("kill runs");
         assert!(sent.success());
     }
 

@@ -103,6 +103,30 @@ fn a_connection_may_rest_between_calls_and_holds_up_no_stop() {
     assert_eq!(server.terminate(), 0);
 }
 
+/// Workers wait for their turn; calls wait for the ledger, which does not. Policies are 3 (`SCHED_BATCH`) and 0 (`SCHED_OTHER`).
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_interrupt_nobody_and_the_ledger_waits_for_nobody() {
+    let operator = Operator::new(Engine::Sqlite);
+    let server = operator.serve(&[]);
+    assert_eq!(server.get("/healthz").0, 200);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("threads");
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    // `id (name) state …`; the policy is the 41st field, the 39th behind the name (proc_pid_stat(5)).
+    let policies: Vec<(String, String)> = stats
+        .filter_map(|stat| {
+            let (start, rest) = stat.rsplit_once(") ")?;
+            Some((start.split_once(" (")?.1.to_owned(), rest.split(' ').nth(38)?.to_owned()))
+        })
+        .collect();
+    let of = |name: &str| -> Vec<&str> {
+        policies.iter().filter(|(of, _)| of.starts_with(name)).map(|(_, policy)| policy.as_str()).collect()
+    };
+    let workers = of("actix-rt");
+    assert!(!workers.is_empty() && workers.iter().all(|policy| *policy == "3"), "{policies:?}");
+    assert_eq!(of("ledger"), ["0"], "{policies:?}");
+}
+
 #[test]
 fn the_demo_answers_a_call_and_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().expect("a folder");
