@@ -8,6 +8,7 @@ use crate::dashboard::{
     account, all_keys, assets, audit, groups, guard, keys, models, overview, page, session, setup, sign_in,
     upstreams, usage, users, welcome,
 };
+use crate::gateway::call::{Means, Metered};
 use crate::gateway::{self, Endpoint};
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics};
@@ -46,20 +47,20 @@ pub struct House {
 }
 
 /// Every URL. Handlers live with the page or route they serve.
-fn routes(house: &House, gateway: &gateway::Shared) -> impl FnOnce(&mut web::ServiceConfig) {
+fn routes(house: &House, gateway: &gateway::Shared, means: &Means) -> impl FnOnce(&mut web::ServiceConfig) {
     |routes| {
         routes
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(metrics::show))
-            .service(web::scope("/v1").configure(|routes| gateway_routes(routes, gateway)))
+            .service(web::scope("/v1").configure(|routes| gateway_routes(routes, gateway, means)))
             .service(files())
             .service(dashboard(house));
     }
 }
 
-fn gateway_routes(routes: &mut web::ServiceConfig, gateway: &gateway::Shared) {
-    let metered = |endpoint| metered(endpoint, gateway);
+fn gateway_routes(routes: &mut web::ServiceConfig, gateway: &gateway::Shared, means: &Means) {
+    let metered = |endpoint| metered(endpoint, gateway, means);
     routes
         .service(metered(Endpoint::ChatCompletions))
         .service(metered(Endpoint::Completions))
@@ -95,10 +96,9 @@ fn resource(path: &str, methods: &'static str) -> Resource {
 }
 
 /// A route whose calls are held, relayed, charged and counted.
-fn metered(endpoint: Endpoint, gateway: &gateway::Shared) -> impl HttpServiceFactory + use<> {
+fn metered(endpoint: Endpoint, gateway: &gateway::Shared, means: &Means) -> impl HttpServiceFactory + use<> {
     resource(endpoint.path(), "POST")
-        .app_data(endpoint)
-        .app_data(gateway.figures.of(endpoint))
+        .app_data(Metered { endpoint, figures: gateway.figures.of(endpoint), means: means.clone() })
         .route(web::post().to(gateway::call::answer))
 }
 
@@ -280,19 +280,26 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     let keeper = actix_web::rt::spawn(async move { keeping.keep_tallies(keeping_store).await });
     let served = HttpServer::new(move || {
         wake_patiently();
+        let means = Means {
+            gateway: web::Data::new(gateway.for_worker()),
+            store: web::Data::new(house.store.clone()),
+            ledger: web::Data::new(house.ledger.clone()),
+            vault: web::Data::new(house.vault.clone()),
+            reach: web::Data::new(house.reach.clone()),
+        };
         App::new()
             .wrap(from_fn(request_id::assign))
-            .app_data(web::Data::new(house.store.clone()))
-            .app_data(web::Data::new(house.vault.clone()))
-            .app_data(web::Data::new(house.ledger.clone()))
-            .app_data(web::Data::new(house.reach.clone()))
+            .app_data(means.gateway.clone())
+            .app_data(means.store.clone())
+            .app_data(means.ledger.clone())
+            .app_data(means.vault.clone())
+            .app_data(means.reach.clone())
             .app_data(web::Data::new(house.setup.clone()))
             .app_data(web::Data::new(house.hasher.clone()))
             .app_data(throttle.clone())
             .app_data(watch.clone())
-            .app_data(web::Data::new(gateway.for_worker()))
             .app_data(metrics.clone())
-            .configure(routes(&house, &gateway))
+            .configure(routes(&house, &gateway, &means))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     // A caller who leaves a silent stream is noticed at once instead of after seconds.

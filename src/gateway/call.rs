@@ -31,12 +31,29 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const CREDITS: HeaderName = HeaderName::from_static("x-keyhouse-credits");
 const CREDITS_REMAINING: HeaderName = HeaderName::from_static("x-keyhouse-credits-remaining");
 
-/// What calls are made through.
+/// What calls are made through, by one worker.
+#[derive(Clone)]
 pub struct Means {
-    gateway: web::Data<Gateway>,
-    store: web::Data<Store>,
-    ledger: web::Data<Ledger>,
-    vault: web::Data<Vault>,
+    /// The way to upstreams.
+    pub gateway: web::Data<Gateway>,
+    /// The database.
+    pub store: web::Data<Store>,
+    /// Credits.
+    pub ledger: web::Data<Ledger>,
+    /// The master key.
+    pub vault: web::Data<Vault>,
+    /// How this server is reached.
+    pub reach: web::Data<Reach>,
+}
+
+/// A route whose calls are metered. Lies beside it in actix's router, where a call finds all of it by one look.
+pub struct Metered {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// What is counted of it.
+    pub figures: RouteFigures,
+    /// What its calls are made through.
+    pub means: Means,
 }
 
 /// Of a call: which route, and which request.
@@ -51,24 +68,13 @@ pub struct Ids {
 /// Answers a call of the route it is registered for, whole, as events or as bytes; a refusal in the route's dialect.
 ///
 /// # Errors
-/// Only when the route is registered for none.
-pub async fn answer(
-    request: HttpRequest,
-    payload: web::Payload,
-    gateway: web::Data<Gateway>,
-    store: web::Data<Store>,
-    ledger: web::Data<Ledger>,
-    vault: web::Data<Vault>,
-    reach: web::Data<Reach>,
-) -> Result<HttpResponse, GatewayError> {
-    let endpoint = *request.app_data::<Endpoint>().ok_or(GatewayError::Internal)?;
-    let request_id = request_id(&request)?;
-    let means = Means { gateway, store, ledger, vault };
-    let answered = means.answer(&request, payload, &reach, Ids { endpoint, request_id }).await;
+/// Only when the route is registered without its [`Metered`].
+pub async fn answer(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, GatewayError> {
+    let metered = request.app_data::<Metered>().ok_or(GatewayError::Internal)?;
+    let (endpoint, request_id) = (metered.endpoint, request_id(&request)?);
+    let answered = metered.answer(&request, payload, request_id).await;
     let mut response = answered.unwrap_or_else(|error| error.respond(endpoint.dialect(), request_id));
-    if let Some(figures) = request.app_data::<RouteFigures>() {
-        figures.answered(response.status());
-    }
+    metered.figures.answered(response.status());
     if endpoint.dialect() == Dialect::Anthropic {
         // Where Anthropic's SDKs look for it.
         response.headers_mut().insert(anthropic::REQUEST_ID, HeaderValue::from(request_id));
@@ -76,30 +82,30 @@ pub async fn answer(
     Ok(response)
 }
 
-impl Means {
+impl Metered {
     async fn answer(
         &self,
         request: &HttpRequest,
         payload: web::Payload,
-        reach: &Reach,
-        ids: Ids,
+        request_id: i64,
     ) -> Result<HttpResponse, GatewayError> {
-        let asking = asking(request, reach)?;
+        let Means { store, reach, .. } = &self.means;
+        let asking = asking_as(request, reach, request_id)?;
         if body::is_large(request) {
-            hold::admit_key(&self.store, &asking).await?;
+            hold::admit_key(store, &asking).await?;
         }
-        if ids.endpoint.is_form() {
+        if self.endpoint.is_form() {
             // Rarer than JSON, and larger.
-            return Box::pin(self.answer_form(request, payload, &asking, ids)).await;
+            return Box::pin(self.answer_form(request, payload, &asking)).await;
         }
         let body = body::read(request, payload).await?;
-        let json = match JsonRequest::parse(ids.endpoint, &body) {
+        let json = match JsonRequest::parse(self.endpoint, &body) {
             Ok(json) => json,
             // Only a key that may be used learns what is wrong with its request.
-            Err(error) => return hold::admit_key(&self.store, &asking).await.and(Err(error)),
+            Err(error) => return hold::admit_key(store, &asking).await.and(Err(error)),
         };
-        let held = match ids.endpoint {
-            Endpoint::CountTokens => hold::free(&self.store, &asking, &json.wish).await?,
+        let held = match self.endpoint {
+            Endpoint::CountTokens => hold::free(store, &asking, &json.wish).await?,
             _ => {
                 let countable = count::countable(&json);
                 self.books().hold(&asking, &json.wish, countable).await?
@@ -107,7 +113,7 @@ impl Means {
         };
         let imposed_max = held.imposed_max;
         let payload_for = |model: &str| Payload::Json(json.for_upstream(model, imposed_max));
-        self.relay(request, ids, &json.wish, held, &payload_for).await
+        self.relay(request, &asking, &json.wish, held, &payload_for).await
     }
 
     async fn answer_form(
@@ -115,59 +121,53 @@ impl Means {
         request: &HttpRequest,
         payload: web::Payload,
         asking: &Asking,
-        ids: Ids,
     ) -> Result<HttpResponse, GatewayError> {
-        let form = match Form::read(ids.endpoint, request, payload).await {
+        let form = match Form::read(self.endpoint, request, payload).await {
             Ok(form) => form,
-            Err(error) => return hold::admit_key(&self.store, asking).await.and(Err(error)),
+            Err(error) => return hold::admit_key(&self.means.store, asking).await.and(Err(error)),
         };
         let held = self.books().hold(asking, &form.wish, None).await?;
-        self.relay(request, ids, &form.wish, held, &|model| form.for_upstream(model)).await
+        self.relay(request, asking, &form.wish, held, &|model| form.for_upstream(model)).await
     }
 
     fn books(&self) -> Books<'_> {
-        Books { snapshots: &self.gateway.snapshots, store: &self.store, ledger: &self.ledger }
+        let Means { gateway, store, ledger, .. } = &self.means;
+        Books { snapshots: &gateway.snapshots, store, ledger }
     }
 
     /// From a committed hold to the answer.
     async fn relay(
         &self,
         request: &HttpRequest,
-        ids: Ids,
+        asking: &Asking,
         wish: &Wish,
         held: Held,
         payload_for: &dyn Fn(&str) -> Payload,
     ) -> Result<HttpResponse, GatewayError> {
+        let endpoint = self.endpoint;
+        let Means { gateway, store, vault, .. } = &self.means;
         let Held { mut open, routes, user_id, .. } = held;
-        if let Some(figures) = request.app_data::<RouteFigures>() {
-            open.counted_in(figures.clone());
-        }
-        let headers = match ids.endpoint.dialect() {
+        open.counted_in(self.figures.clone());
+        let headers = match endpoint.dialect() {
             Dialect::Anthropic => anthropic::headers(request.headers()),
             Dialect::OpenAi | Dialect::Echo => Ok(http::HeaderMap::new()),
         };
         let relayed = match headers {
             Ok(headers) => {
-                let (endpoint, path) = (ids.endpoint, ids.endpoint.path());
-                let errand = Errand {
-                    method: Method::POST,
-                    endpoint,
-                    path,
-                    headers,
-                    stream: wish.stream,
-                    payload_for,
-                };
-                self.gateway.relay(&self.vault).call(routes, &errand, &mut open).await
+                let (method, path, stream) = (Method::POST, endpoint.path(), wish.stream);
+                let errand = Errand { method, endpoint, path, headers, stream, payload_for };
+                gateway.relay(vault).call(routes, &errand, &mut open).await
             }
             Err(error) => Err(error),
         };
         let memory =
-            wish.store.then(|| Memory { store: (**self.store).clone(), user_id, model: wish.model.clone() });
+            wish.store.then(|| Memory { store: (***store).clone(), user_id, model: wish.model.clone() });
+        let ids = Ids { endpoint, request_id: asking.charge_id };
         match relayed {
             Ok(Relayed::Answer(answer)) if answer.is_events() => {
                 Ok(events(answer, open, ids, wish.show_usage, memory))
             }
-            Ok(Relayed::Answer(answer)) if ids.endpoint == Endpoint::Speech => Ok(bytes(answer, open)),
+            Ok(Relayed::Answer(answer)) if endpoint == Endpoint::Speech => Ok(bytes(answer, open)),
             Ok(Relayed::Answer(answer)) => whole(answer, open, ids, memory).await,
             Ok(Relayed::Refusal(refusal)) => {
                 open.release().await;
@@ -194,8 +194,12 @@ pub(super) fn request_id(request: &HttpRequest) -> Result<i64, GatewayError> {
 /// # Errors
 /// When no key is presented that could be one of ours.
 pub(super) fn asking(request: &HttpRequest, reach: &Reach) -> Result<Asking, GatewayError> {
+    asking_as(request, reach, request_id(request)?)
+}
+
+fn asking_as(request: &HttpRequest, reach: &Reach, charge_id: i64) -> Result<Asking, GatewayError> {
     let digest = authenticate::presented_key(request.headers())?;
-    Ok(Asking { digest, address: reach.client_address(request), charge_id: request_id(request)? })
+    Ok(Asking { digest, address: reach.client_address(request), charge_id })
 }
 
 /// An answer that is read whole, metered, and given only after its charge is committed.

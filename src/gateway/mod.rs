@@ -45,9 +45,10 @@ use crate::upstream_watch::UpstreamWatch;
 use crate::vault::Vault;
 use actix_web::{HttpRequest, HttpResponse};
 use breaker::Breakers;
+use call::Metered;
 use client::{Client, Connectors};
 use error::GatewayError;
-use figures::{Figures, RouteFigures, TryFigures};
+use figures::{Figures, TryFigures};
 use relay::Relay;
 use retry::Budget;
 use snapshots::Snapshots;
@@ -140,10 +141,11 @@ pub async fn unknown_route() -> Result<HttpResponse, GatewayError> {
 /// # Errors
 /// Only when the request was given no id.
 pub async fn wrong_method(request: HttpRequest, allowed: &'static str) -> Result<HttpResponse, GatewayError> {
-    let dialect = request.app_data::<Endpoint>().map_or(Dialect::OpenAi, |endpoint| endpoint.dialect());
+    let metered = request.app_data::<Metered>();
+    let dialect = metered.map_or(Dialect::OpenAi, |metered| metered.endpoint.dialect());
     let response = GatewayError::MethodNotAllowed { allowed }.respond(dialect, call::request_id(&request)?);
-    if let Some(figures) = request.app_data::<RouteFigures>() {
-        figures.answered(response.status());
+    if let Some(metered) = metered {
+        metered.figures.answered(response.status());
     }
     Ok(response)
 }
