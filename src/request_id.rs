@@ -2,10 +2,10 @@
 
 use crate::ledger::Ledger;
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{HttpMessage, web};
+use actix_web::{Error, HttpMessage};
+use std::future::Future;
 
 /// Where answers carry it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -14,18 +14,25 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone, Copy)]
 pub struct RequestId(pub i64);
 
-/// Middleware that gives every request its id.
+/// Middleware (`App::wrap_fn`) that gives every request its id.
 ///
 /// # Errors
 /// Those of the handlers.
-pub async fn assign<B: MessageBody>(
-    ledger: web::Data<Ledger>,
+pub fn assign<S, B>(
+    ledger: &Ledger,
     request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, actix_web::Error> {
+    app: &S,
+) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
     let id = RequestId(ledger.next_charge_id());
     request.extensions_mut().insert(id);
-    let mut response = next.call(request).await?;
-    response.headers_mut().insert(REQUEST_ID, HeaderValue::from(id.0));
-    Ok(response)
+    let answering = app.call(request);
+    async move {
+        let mut response = answering.await?;
+        response.headers_mut().insert(REQUEST_ID, HeaderValue::from(id.0));
+        Ok(response)
+    }
 }

@@ -88,8 +88,9 @@ pub struct AnswerBody {
 type AtEnd = Box<dyn FnOnce(Option<UpstreamError>)>;
 
 enum Source {
-    /// An upstream, which may be silent so long; until when, while it is waited for.
-    Upstream { body: Incoming, idle: Duration, patience: Pin<Box<Sleep>>, waits: bool },
+    /// An upstream, which may be silent so long; until when, from the first time that it is waited for. Most answers that
+    /// come whole never are.
+    Upstream { body: Incoming, idle: Duration, patience: Option<Pin<Box<Sleep>>>, waits: bool },
     /// This house.
     Here(LocalBoxStream<'static, Bytes>),
     /// There is no more.
@@ -100,12 +101,13 @@ impl Source {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         match self {
             Self::Upstream { body, idle, patience, waits } => {
-                if !std::mem::replace(waits, true) {
-                    patience.as_mut().reset(Instant::now() + *idle);
-                }
                 let piece = match poll_piece(body, context) {
                     Poll::Ready(piece) => piece,
                     Poll::Pending => {
+                        let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(*idle)));
+                        if !std::mem::replace(waits, true) {
+                            patience.as_mut().reset(Instant::now() + *idle);
+                        }
                         ready!(patience.as_mut().poll(context));
                         Some(Err(UpstreamError::TimedOut))
                     }
@@ -383,9 +385,7 @@ impl Client {
             .map_err(|_| UpstreamError::TimedOut)?
             .map_err(|error| why_unreachable(&error))?;
         let (head, body) = response.into_parts();
-        let idle = self.timeouts.idle;
-        let source =
-            Source::Upstream { body, idle, patience: Box::pin(tokio::time::sleep(idle)), waits: false };
+        let source = Source::Upstream { body, idle: self.timeouts.idle, patience: None, waits: false };
         Ok(Answer {
             status: head.status,
             content_type: taken(&head.headers, CONTENT_TYPE).unwrap_or(HeaderValue::from_static("")),
