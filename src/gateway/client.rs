@@ -6,6 +6,7 @@ use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
@@ -209,20 +210,60 @@ impl Answer {
     }
 }
 
+/// Where an upstream is, and what it is told in every call; worked out once for many.
+pub struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// Before the path of each call.
+    path: String,
+    headers: HeaderMap,
+    /// Whether it may be on this machine or a private network.
+    allow_private: bool,
+}
+
+impl Target {
+    /// Behind this base URL; `headers` are the upstream's own secret, and what else its dialect wants.
+    ///
+    /// # Errors
+    /// When the URL is none, or the address of this machine or a private network, which nobody allowed.
+    pub fn new(base_url: &str, mut headers: HeaderMap, allow_private: bool) -> Result<Self, UpstreamError> {
+        let base: Uri = base_url.parse().map_err(|_| UpstreamError::Unusable)?;
+        if !allow_private && is_private_literal(&base) {
+            return Err(UpstreamError::Private);
+        }
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
+        let path = base.path().trim_end_matches('/').to_owned();
+        let Parts { scheme: Some(scheme), authority: Some(authority), .. } = base.into_parts() else {
+            return Err(UpstreamError::Unusable);
+        };
+        Ok(Self { scheme, authority, path, headers, allow_private })
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, UpstreamError> {
+        let path = Bytes::from([self.path.as_str(), path].concat());
+        let path = PathAndQuery::from_maybe_shared(path).map_err(|_| UpstreamError::Unusable)?;
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts).map_err(|_| UpstreamError::Unusable)
+    }
+}
+
 /// What is sent.
-pub struct Call {
+pub struct Call<'a> {
     /// How.
     pub method: Method,
     /// Where to; nothing of it comes from the caller.
-    pub url: String,
-    /// The upstream's own secret, and what else its dialect wants; nothing that the caller wrote unchecked.
-    pub headers: HeaderMap,
+    pub target: &'a Target,
+    /// Behind the target's base URL.
+    pub path: &'a str,
+    /// What else the upstream is told; nothing that the caller wrote unchecked.
+    pub headers: &'a HeaderMap,
     /// The body.
     pub payload: Payload,
     /// Whether events are expected.
     pub stream: bool,
-    /// Whether it may go to this machine or a private network.
-    pub allow_private: bool,
 }
 
 /// A body on its way to an upstream.
@@ -370,16 +411,11 @@ impl Client {
     ///
     /// # Errors
     /// When there is none in time.
-    pub async fn send(&self, call: Call) -> Result<Answer, UpstreamError> {
+    pub async fn send(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
         let patience =
             if call.stream { self.timeouts.first_byte_stream } else { self.timeouts.first_byte_json };
-        let pools = if call.allow_private { &self.private } else { &self.public };
-        let allow_private = call.allow_private;
-        let request = request(call)?;
-        if !allow_private && is_private_literal(request.uri()) {
-            return Err(UpstreamError::Private);
-        }
-        let answering = pools.start(request)?;
+        let pools = if call.target.allow_private { &self.private } else { &self.public };
+        let answering = pools.start(request(call)?)?;
         let response = tokio::time::timeout(patience, answering)
             .await
             .map_err(|_| UpstreamError::TimedOut)?
@@ -426,8 +462,7 @@ fn why_unreachable(error: &hyper_util::client::legacy::Error) -> UpstreamError {
     UpstreamError::Unreachable
 }
 
-fn request(call: Call) -> Result<Request<OutgoingBody>, UpstreamError> {
-    let uri: Uri = call.url.parse().map_err(|_| UpstreamError::Unusable)?;
+fn request(call: Call<'_>) -> Result<Request<OutgoingBody>, UpstreamError> {
     let whole = |bytes| Either::Left(Full::new(bytes));
     let (body, content_type, length) = match call.payload {
         Payload::Nothing => (whole(Bytes::new()), None, None),
@@ -443,10 +478,10 @@ fn request(call: Call) -> Result<Request<OutgoingBody>, UpstreamError> {
     };
     let mut request = Request::new(body);
     *request.method_mut() = call.method;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = call.target.uri(call.path)?;
     let headers = request.headers_mut();
-    *headers = call.headers;
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
+    *headers = call.target.headers.clone();
+    call.headers.iter().for_each(|(name, value)| drop(headers.insert(name, value.clone())));
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
     headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
     let accept = if call.stream { "text/event-stream" } else { "application/json, */*;q=0.5" };

@@ -1,7 +1,7 @@
 //! A call to an upstream for its own sake: whether it answers, how fast, and what. Costs nothing: it asks for the list
 //! of models.
 
-use super::client::{Answer, Call, Client, Connectors, Payload, Timeouts, UpstreamError};
+use super::client::{Answer, Call, Client, Connectors, Payload, Target, Timeouts, UpstreamError};
 use super::echo;
 use super::endpoint::Endpoint;
 use super::relay::headers;
@@ -84,13 +84,14 @@ async fn ask(
             .await;
     }
     let timeouts = Timeouts { first_byte_stream: PATIENCE, first_byte_json: PATIENCE, idle: PATIENCE };
+    let target = Target::new(&upstream.base_url, headers(dialect, secret)?, upstream.allow_private)?;
     let call = Call {
         method: Method::GET,
-        url: format!("{}/models", upstream.base_url),
-        headers: headers(dialect, secret, &HeaderMap::new())?,
+        target: &target,
+        path: "/models",
+        headers: &HeaderMap::new(),
         payload: Payload::Nothing,
         stream: false,
-        allow_private: upstream.allow_private,
     };
     Client::new(connectors, timeouts).send(call).await
 }

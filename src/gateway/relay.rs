@@ -189,27 +189,23 @@ impl Relay<'_> {
 
     async fn try_one(&self, route: &Route, errand: &Errand<'_>) -> Result<Try, UpstreamError> {
         let upstream = &route.upstream;
-        let secret = self.secret(route)?;
+        let dialect = route.dialect().ok_or(UpstreamError::Unusable)?;
         let payload = (errand.payload_for)(&route.upstream_model);
-        let answer = match Dialect::parse(&upstream.dialect) {
-            Ok(Dialect::Echo) => {
-                let pace = Duration::from_millis(u64::try_from(upstream.pace_ms).unwrap_or(0));
-                echo::answer(errand.endpoint, &payload, pace).await?
-            }
-            Ok(dialect) => {
-                let call = Call {
-                    method: errand.method.clone(),
-                    url: [&upstream.base_url, errand.path].concat(),
-                    headers: headers(dialect, secret.as_deref(), &errand.headers)?,
-                    payload,
-                    stream: errand.stream,
-                    allow_private: upstream.allow_private,
-                };
-                self.client.send(call).await?
-            }
-            Err(_) => return Err(UpstreamError::Unusable),
+        if dialect == Dialect::Echo {
+            let pace = Duration::from_millis(u64::try_from(upstream.pace_ms).unwrap_or(0));
+            return Ok(Try::Answer(echo::answer(errand.endpoint, &payload, pace).await?));
+        }
+        let opened = self.snapshots.open_upstream(self.vault, route, dialect)?;
+        let call = Call {
+            method: errand.method.clone(),
+            target: &opened.target,
+            path: errand.path,
+            headers: &errand.headers,
+            payload,
+            stream: errand.stream,
         };
-        let marks = || upstream_marks(route, secret.as_deref());
+        let answer = self.client.send(call).await?;
+        let marks = || upstream_marks(route, opened.secret.as_deref());
         let status = answer.status.as_u16();
         let rest = answer.retry_after.as_ref().filter(|_| matches!(status, 429 | 503));
         let rest = rest.and_then(|value| retry::rest(value.as_bytes(), SystemTime::now()));
@@ -238,14 +234,6 @@ impl Relay<'_> {
                 Ok(Try::Failed(Failing { failure: Some(Failure::Status), refusal: None, rest, passing }))
             }
         }
-    }
-
-    fn secret(&self, route: &Route) -> Result<Option<Arc<str>>, UpstreamError> {
-        let Some(sealed) = &route.secret_ciphertext else { return Ok(None) };
-        self.snapshots.open_upstream(self.vault, route.upstream.id, sealed).map(Some).map_err(|error| {
-            tracing::error!(upstream.id = route.upstream.id, %error, "an upstream's secret does not open");
-            UpstreamError::Unusable
-        })
     }
 }
 
@@ -284,15 +272,11 @@ fn is_about_the_secret(body: &str) -> bool {
     })
 }
 
-/// What an upstream of a dialect is sent: its own secret where it looks for one, and nothing else but what was checked.
-pub(super) fn headers(
-    dialect: Dialect,
-    secret: Option<&str>,
-    taken_over: &HeaderMap,
-) -> Result<HeaderMap, UpstreamError> {
-    let mut headers = taken_over.clone();
+/// What an upstream of a dialect is told in every call: its own secret where it looks for one.
+pub(super) fn headers(dialect: Dialect, secret: Option<&str>) -> Result<HeaderMap, UpstreamError> {
+    let mut headers = HeaderMap::new();
     if dialect == Dialect::Anthropic {
-        headers.entry(anthropic::VERSION).or_insert(anthropic::VERSION_DEFAULT);
+        headers.insert(anthropic::VERSION, anthropic::VERSION_DEFAULT);
     }
     if let Some(secret) = secret {
         let (name, value) = match dialect {

@@ -1,12 +1,16 @@
 //! What calls are decided by, kept from one call to the next. Nothing here is the last word: the hold confirms every
 //! revision against the database, and what would be refused by a kept row is asked of the database first.
 
+use super::client::{Target, UpstreamError};
+use super::relay::headers;
 use crate::domain::models::ModelRestrictions;
 use crate::domain::network::IpAllowlist;
 use crate::domain::secret::KeyDigest;
+use crate::domain::upstream::Dialect;
 use crate::error::Error;
 use crate::store::keys::KeySnapshot;
-use crate::store::models::Offer;
+use crate::store::models::{Offer, Route};
+use crate::store::upstreams::Upstream;
 use crate::vault::Vault;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
@@ -46,19 +50,50 @@ struct Kept {
     /// By the model's public name.
     offers: Cache<String, Arc<Offer>>,
     /// By the upstream's id.
-    secrets: Cache<i64, Arc<Opened>>,
+    upstreams: Cache<i64, Arc<Opened>>,
 }
 
-/// A secret as it was sealed, and open.
-struct Opened {
-    sealed: Vec<u8>,
-    secret: Arc<str>,
+/// An upstream as calls are sent to it: its secret open, all that calls have in common worked out.
+pub struct Opened {
+    /// Of what it was made.
+    base_url: String,
+    dialect: Dialect,
+    allow_private: bool,
+    sealed: Option<Vec<u8>>,
+    /// Its own secret, if it wants one.
+    pub secret: Option<String>,
+    /// Where calls go.
+    pub target: Target,
+}
+
+impl Opened {
+    fn new(vault: &Vault, route: &Route, dialect: Dialect) -> Result<Self, UpstreamError> {
+        let Upstream { id, base_url, allow_private, .. } = &route.upstream;
+        let sealed = &route.secret_ciphertext;
+        let secret = sealed.as_ref().map(|sealed| vault.open_upstream(*id, sealed)).transpose();
+        let secret = secret.map_err(|error| {
+            tracing::error!(upstream.id = id, %error, "an upstream's secret does not open");
+            UpstreamError::Unusable
+        })?;
+        let target = Target::new(base_url, headers(dialect, secret.as_deref())?, *allow_private)?;
+        let (base_url, allow_private, sealed) = (base_url.clone(), *allow_private, sealed.clone());
+        Ok(Self { base_url, dialect, allow_private, sealed, secret, target })
+    }
+
+    /// Whether it was made of the same.
+    fn is_of(&self, route: &Route, dialect: Dialect) -> bool {
+        let Upstream { base_url, allow_private, .. } = &route.upstream;
+        self.base_url == *base_url
+            && self.dialect == dialect
+            && self.allow_private == *allow_private
+            && self.sealed == route.secret_ciphertext
+    }
 }
 
 impl Default for Snapshots {
     fn default() -> Self {
         let (keys, offers) = (Cache::new(KEYS_MAX), Cache::new(OFFERS_MAX));
-        Self(Arc::new(Kept { keys, offers, secrets: Cache::new(UPSTREAMS_MAX) }))
+        Self(Arc::new(Kept { keys, offers, upstreams: Cache::new(UPSTREAMS_MAX) }))
     }
 }
 
@@ -68,17 +103,23 @@ impl Snapshots {
         Some((self.0.keys.get(digest)?, self.0.offers.get(model)?))
     }
 
-    /// The secret of an upstream, opened once for as long as it is sealed as it was.
+    /// The upstream of a route, opened once for as long as it is stored as it was.
     ///
     /// # Errors
-    /// The vault's.
-    pub fn open_upstream(&self, vault: &Vault, id: i64, sealed: &[u8]) -> Result<Arc<str>, Error> {
-        if let Some(opened) = self.0.secrets.get(&id).filter(|opened| opened.sealed == sealed) {
-            return Ok(opened.secret.clone());
+    /// When its secret does not open, or its URL cannot be used.
+    pub fn open_upstream(
+        &self,
+        vault: &Vault,
+        route: &Route,
+        dialect: Dialect,
+    ) -> Result<Arc<Opened>, UpstreamError> {
+        let id = route.upstream.id;
+        if let Some(opened) = self.0.upstreams.get(&id).filter(|opened| opened.is_of(route, dialect)) {
+            return Ok(opened);
         }
-        let secret: Arc<str> = vault.open_upstream(id, sealed)?.into();
-        self.0.secrets.insert(id, Arc::new(Opened { sealed: sealed.to_vec(), secret: secret.clone() }));
-        Ok(secret)
+        let opened = Arc::new(Opened::new(vault, route, dialect)?);
+        self.0.upstreams.insert(id, opened.clone());
+        Ok(opened)
     }
 
     /// Keeps what the database said just now.
