@@ -287,9 +287,8 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
             vault: web::Data::new(house.vault.clone()),
             reach: web::Data::new(house.reach.clone()),
         };
-        let ledger = house.ledger.clone();
         App::new()
-            .wrap_fn(move |request, app| request_id::assign(&ledger, request, app))
+            .wrap_fn(request_id::tell)
             .app_data(means.gateway.clone())
             .app_data(means.store.clone())
             .app_data(means.ledger.clone())

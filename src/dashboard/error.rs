@@ -3,12 +3,12 @@
 
 use super::page::{self, Kind, NO_STORE};
 use crate::error::Error;
-use crate::request_id::RequestId;
+use crate::request_id;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, LOCATION, RETRY_AFTER};
-use actix_web::{HttpMessage, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 use std::fmt;
 
@@ -81,15 +81,12 @@ impl ResponseError for PageError {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     htmx: bool,
-    id: Option<RequestId>,
+    id: i64,
 }
 
 impl Asked {
     pub fn of(request: &ServiceRequest) -> Self {
-        Self {
-            htmx: super::guard::is_htmx(request.headers()),
-            id: request.extensions().get::<RequestId>().copied(),
-        }
+        Self { htmx: super::guard::is_htmx(request.headers()), id: request_id::of(request.request()) }
     }
 }
 
@@ -115,16 +112,13 @@ pub(super) fn dress(asked: Asked, response: ServiceResponse<BoxBody>) -> Service
 pub(super) fn without_session(asked: Asked, error: &actix_web::Error) -> HttpResponse {
     log(asked, error);
     let mut response = answer(asked, StatusCode::SERVICE_UNAVAILABLE, None);
-    if let Some(RequestId(id)) = asked.id {
-        response.headers_mut().insert(crate::request_id::REQUEST_ID, id.into());
-    }
+    response.headers_mut().insert(request_id::REQUEST_ID, asked.id.into());
     response
 }
 
 /// The one place where the dashboard logs a failure.
 fn log(asked: Asked, error: &dyn fmt::Display) {
-    let request_id = asked.id.map_or(0, |RequestId(id)| id);
-    tracing::error!(request_id, %error, "a page failed");
+    tracing::error!(request_id = asked.id, %error, "a page failed");
 }
 
 #[derive(Template)]
@@ -138,7 +132,7 @@ struct ErrorPage {
 /// The page or toast for a status.
 pub(super) fn answer(asked: Asked, status: StatusCode, error: Option<&PageError>) -> HttpResponse {
     let (title, text) = words(status, error);
-    let request_id = asked.id.map(|RequestId(id)| id).filter(|_| status == StatusCode::INTERNAL_SERVER_ERROR);
+    let request_id = (status == StatusCode::INTERNAL_SERVER_ERROR).then_some(asked.id);
     let mut response = if asked.htmx {
         let text = match request_id {
             Some(id) => format!("{text} (request {id})"),

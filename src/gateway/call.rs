@@ -16,12 +16,12 @@ use crate::config::Reach;
 use crate::domain::credits::Credits;
 use crate::domain::upstream::Dialect;
 use crate::ledger::{Ledger, Left, Outcome};
-use crate::request_id::RequestId;
+use crate::request_id::{self, REQUEST_ID};
 use crate::store::Store;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use http::Method;
 
 /// Largest JSON answer that is read from an upstream.
@@ -71,10 +71,11 @@ pub struct Ids {
 /// Only when the route is registered without its [`Metered`].
 pub async fn answer(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, GatewayError> {
     let metered = request.app_data::<Metered>().ok_or(GatewayError::Internal)?;
-    let (endpoint, request_id) = (metered.endpoint, request_id(&request)?);
+    let (endpoint, request_id) = (metered.endpoint, metered.means.ledger.next_charge_id());
     let answered = metered.answer(&request, payload, request_id).await;
     let mut response = answered.unwrap_or_else(|error| error.respond(endpoint.dialect(), request_id));
     metered.figures.answered(response.status());
+    response.headers_mut().insert(REQUEST_ID, HeaderValue::from(request_id));
     if endpoint.dialect() == Dialect::Anthropic {
         // Where Anthropic's SDKs look for it.
         response.headers_mut().insert(anthropic::REQUEST_ID, HeaderValue::from(request_id));
@@ -181,20 +182,12 @@ impl Metered {
     }
 }
 
-/// The id that the request was given.
-///
-/// # Errors
-/// When it was given none.
-pub(super) fn request_id(request: &HttpRequest) -> Result<i64, GatewayError> {
-    request.extensions().get::<RequestId>().map(|id| id.0).ok_or(GatewayError::Internal)
-}
-
 /// Who asks, by headers and address.
 ///
 /// # Errors
 /// When no key is presented that could be one of ours.
 pub(super) fn asking(request: &HttpRequest, reach: &Reach) -> Result<Asking, GatewayError> {
-    asking_as(request, reach, request_id(request)?)
+    asking_as(request, reach, request_id::of(request))
 }
 
 fn asking_as(request: &HttpRequest, reach: &Reach, charge_id: i64) -> Result<Asking, GatewayError> {

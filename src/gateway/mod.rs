@@ -40,6 +40,7 @@ pub use client::Timeouts;
 pub use endpoint::Endpoint;
 
 use crate::domain::upstream::Dialect;
+use crate::request_id;
 use crate::store::Store;
 use crate::upstream_watch::UpstreamWatch;
 use crate::vault::Vault;
@@ -137,15 +138,12 @@ pub async fn unknown_route() -> Result<HttpResponse, GatewayError> {
 }
 
 /// A route that does not answer this method, but `allowed`.
-///
-/// # Errors
-/// Only when the request was given no id.
-pub async fn wrong_method(request: HttpRequest, allowed: &'static str) -> Result<HttpResponse, GatewayError> {
+pub async fn wrong_method(request: HttpRequest, allowed: &'static str) -> HttpResponse {
     let metered = request.app_data::<Metered>();
     let dialect = metered.map_or(Dialect::OpenAi, |metered| metered.endpoint.dialect());
-    let response = GatewayError::MethodNotAllowed { allowed }.respond(dialect, call::request_id(&request)?);
+    let response = GatewayError::MethodNotAllowed { allowed }.respond(dialect, request_id::of(&request));
     if let Some(metered) = metered {
         metered.figures.answered(response.status());
     }
-    Ok(response)
+    response
 }

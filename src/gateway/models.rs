@@ -9,6 +9,7 @@ use super::{anthropic, authenticate, call};
 use crate::config::Reach;
 use crate::domain::expiry::rfc3339;
 use crate::domain::upstream::Dialect;
+use crate::request_id;
 use crate::store::Store;
 use crate::store::models::{self, Model};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -116,7 +117,7 @@ fn answer<T>(
 ) -> Result<HttpResponse, GatewayError> {
     let is_anthropic = anthropic::is_spoken(request.headers());
     match found {
-        Err(error) if is_anthropic => Ok(error.respond(Dialect::Anthropic, call::request_id(request)?)),
+        Err(error) if is_anthropic => Ok(error.respond(Dialect::Anthropic, request_id::of(request))),
         found => Ok(shape(found?, is_anthropic)),
     }
 }
