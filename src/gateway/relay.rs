@@ -191,21 +191,22 @@ impl Relay<'_> {
         let upstream = &route.upstream;
         let dialect = route.dialect().ok_or(UpstreamError::Unusable)?;
         let payload = (errand.payload_for)(&route.upstream_model);
-        if dialect == Dialect::Echo {
+        let (answer, opened) = if dialect == Dialect::Echo {
             let pace = Duration::from_millis(u64::try_from(upstream.pace_ms).unwrap_or(0));
-            return Ok(Try::Answer(echo::answer(errand.endpoint, &payload, pace).await?));
-        }
-        let opened = self.snapshots.open_upstream(self.vault, route, dialect)?;
-        let call = Call {
-            method: errand.method.clone(),
-            target: &opened.target,
-            path: errand.path,
-            headers: &errand.headers,
-            payload,
-            stream: errand.stream,
+            (echo::answer(errand.endpoint, &payload, pace).await?, None)
+        } else {
+            let opened = self.snapshots.open_upstream(self.vault, route, dialect)?;
+            let call = Call {
+                method: errand.method.clone(),
+                target: &opened.target,
+                path: errand.path,
+                headers: &errand.headers,
+                payload,
+                stream: errand.stream,
+            };
+            (self.client.send(call).await?, Some(opened))
         };
-        let answer = self.client.send(call).await?;
-        let marks = || upstream_marks(route, opened.secret.as_deref());
+        let marks = || upstream_marks(route, opened.as_ref().and_then(|opened| opened.secret.as_deref()));
         let status = answer.status.as_u16();
         let rest = answer.retry_after.as_ref().filter(|_| matches!(status, 429 | 503));
         let rest = rest.and_then(|value| retry::rest(value.as_bytes(), SystemTime::now()));
