@@ -2,12 +2,12 @@
 //! Goes exactly where it is told, with our own headers alone; follows no redirect; every wait has an end.
 
 use super::body::append;
+use super::target::Target;
 use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
-use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -210,46 +210,6 @@ impl Answer {
     }
 }
 
-/// Where an upstream is, and what it is told in every call; worked out once for many.
-pub struct Target {
-    scheme: Scheme,
-    authority: Authority,
-    /// Before the path of each call.
-    path: String,
-    headers: HeaderMap,
-    /// Whether it may be on this machine or a private network.
-    allow_private: bool,
-}
-
-impl Target {
-    /// Behind this base URL; `headers` are the upstream's own secret, and what else its dialect wants.
-    ///
-    /// # Errors
-    /// When the URL is none, or the address of this machine or a private network, which nobody allowed.
-    pub fn new(base_url: &str, mut headers: HeaderMap, allow_private: bool) -> Result<Self, UpstreamError> {
-        let base: Uri = base_url.parse().map_err(|_| UpstreamError::Unusable)?;
-        if !allow_private && is_private_literal(&base) {
-            return Err(UpstreamError::Private);
-        }
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("keyhouse/", env!("CARGO_PKG_VERSION"))));
-        let path = base.path().trim_end_matches('/').to_owned();
-        let Parts { scheme: Some(scheme), authority: Some(authority), .. } = base.into_parts() else {
-            return Err(UpstreamError::Unusable);
-        };
-        Ok(Self { scheme, authority, path, headers, allow_private })
-    }
-
-    fn uri(&self, path: &str) -> Result<Uri, UpstreamError> {
-        let path = Bytes::from([self.path.as_str(), path].concat());
-        let path = PathAndQuery::from_maybe_shared(path).map_err(|_| UpstreamError::Unusable)?;
-        let mut parts = Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).map_err(|_| UpstreamError::Unusable)
-    }
-}
-
 /// What is sent.
 pub struct Call<'a> {
     /// How.
@@ -414,7 +374,7 @@ impl Client {
     pub async fn send(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
         let patience =
             if call.stream { self.timeouts.first_byte_stream } else { self.timeouts.first_byte_json };
-        let pools = if call.target.allow_private { &self.private } else { &self.public };
+        let pools = if call.target.allow_private() { &self.private } else { &self.public };
         let answering = pools.start(request(call)?)?;
         let response = tokio::time::timeout(patience, answering)
             .await
@@ -439,12 +399,6 @@ impl Pools {
             _ => Err(UpstreamError::Unusable),
         }
     }
-}
-
-/// An address instead of a name is not resolved, and so checked here.
-fn is_private_literal(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>().is_ok_and(|address| !is_global(address))
 }
 
 fn why_unreachable(error: &hyper_util::client::legacy::Error) -> UpstreamError {
@@ -480,7 +434,7 @@ fn request(call: Call<'_>) -> Result<Request<OutgoingBody>, UpstreamError> {
     *request.method_mut() = call.method;
     *request.uri_mut() = call.target.uri(call.path)?;
     let headers = request.headers_mut();
-    *headers = call.target.headers.clone();
+    *headers = call.target.headers().clone();
     call.headers.iter().for_each(|(name, value)| drop(headers.insert(name, value.clone())));
     headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
     headers.extend(length.map(|length| (CONTENT_LENGTH, length)));

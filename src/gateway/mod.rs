@@ -32,6 +32,7 @@ mod sound;
 pub mod sse;
 mod stream;
 mod tally;
+mod target;
 mod tried;
 mod wish;
 

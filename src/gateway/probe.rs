@@ -1,10 +1,10 @@
 //! A call to an upstream for its own sake: whether it answers, how fast, and what. Costs nothing: it asks for the list
 //! of models.
 
-use super::client::{Answer, Call, Client, Connectors, Payload, Target, Timeouts, UpstreamError};
+use super::client::{Answer, Call, Client, Connectors, Payload, Timeouts, UpstreamError};
 use super::echo;
 use super::endpoint::Endpoint;
-use super::relay::headers;
+use super::target::Target;
 use crate::domain::upstream::Dialect;
 use crate::store::upstreams::Upstream;
 use crate::upstream_watch::Probe;
@@ -84,7 +84,7 @@ async fn ask(
             .await;
     }
     let timeouts = Timeouts { first_byte_stream: PATIENCE, first_byte_json: PATIENCE, idle: PATIENCE };
-    let target = Target::new(&upstream.base_url, headers(dialect, secret)?, upstream.allow_private)?;
+    let target = Target::new(&upstream.base_url, dialect, secret, upstream.allow_private)?;
     let call = Call {
         method: Method::GET,
         target: &target,

@@ -1,7 +1,6 @@
 //! From a call to an upstream's answer: which upstream, in what order, and when to try the next. Once a byte of the
 //! answer is on its way there is no second try.
 
-use super::anthropic;
 use super::breaker::{Attempt, Breakers, Failure};
 use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
@@ -18,7 +17,7 @@ use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
 use http::Method;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use rand::{Rng, RngExt};
 use serde::Deserialize;
 use std::ops::Range;
@@ -271,24 +270,6 @@ fn is_about_the_secret(body: &str) -> bool {
         ["authentication_error", "permission_error", "invalid_api_key", "insufficient_permissions"]
             .contains(&word.as_str())
     })
-}
-
-/// What an upstream of a dialect is told in every call: its own secret where it looks for one.
-pub(super) fn headers(dialect: Dialect, secret: Option<&str>) -> Result<HeaderMap, UpstreamError> {
-    let mut headers = HeaderMap::new();
-    if dialect == Dialect::Anthropic {
-        headers.insert(anthropic::VERSION, anthropic::VERSION_DEFAULT);
-    }
-    if let Some(secret) = secret {
-        let (name, value) = match dialect {
-            Dialect::OpenAi | Dialect::Echo => (AUTHORIZATION, format!("Bearer {secret}")),
-            Dialect::Anthropic => (HeaderName::from_static("x-api-key"), secret.to_owned()),
-        };
-        let mut value = HeaderValue::try_from(value).map_err(|_| UpstreamError::Unusable)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(headers)
 }
 
 /// By priority; among equals at random, by weight.

@@ -1,8 +1,8 @@
 //! What calls are decided by, kept from one call to the next. Nothing here is the last word: the hold confirms every
 //! revision against the database, and what would be refused by a kept row is asked of the database first.
 
-use super::client::{Target, UpstreamError};
-use super::relay::headers;
+use super::client::UpstreamError;
+use super::target::Target;
 use crate::domain::models::ModelRestrictions;
 use crate::domain::network::IpAllowlist;
 use crate::domain::secret::KeyDigest;
@@ -75,7 +75,7 @@ impl Opened {
             tracing::error!(upstream.id = id, %error, "an upstream's secret does not open");
             UpstreamError::Unusable
         })?;
-        let target = Target::new(base_url, headers(dialect, secret.as_deref())?, *allow_private)?;
+        let target = Target::new(base_url, dialect, secret.as_deref(), *allow_private)?;
         let (base_url, allow_private, sealed) = (base_url.clone(), *allow_private, sealed.clone());
         Ok(Self { base_url, dialect, allow_private, sealed, secret, target })
     }
