@@ -162,7 +162,7 @@ impl Metered {
             Err(error) => Err(error),
         };
         let memory =
-            wish.store.then(|| Memory { store: (***store).clone(), user_id, model: wish.model.clone() });
+            wish.store.then(|| Memory { store: Store::clone(store), user_id, model: wish.model.clone() });
         let ids = Ids { endpoint, request_id: asking.charge_id };
         match relayed {
             Ok(Relayed::Answer(answer)) if answer.is_events() => {

@@ -55,10 +55,9 @@ struct Kept {
 
 /// An upstream as calls are sent to it: its secret open, all that calls have in common worked out.
 pub struct Opened {
-    /// Of what it was made.
-    base_url: String,
-    dialect: Dialect,
-    allow_private: bool,
+    /// As stored,
+    upstream: Upstream,
+    /// and its secret as it is sealed.
     sealed: Option<Vec<u8>>,
     /// Its own secret, if it wants one.
     pub secret: Option<String>,
@@ -68,25 +67,20 @@ pub struct Opened {
 
 impl Opened {
     fn new(vault: &Vault, route: &Route, dialect: Dialect) -> Result<Self, UpstreamError> {
-        let Upstream { id, base_url, allow_private, .. } = &route.upstream;
-        let sealed = &route.secret_ciphertext;
+        let (upstream, sealed) = (&route.upstream, &route.secret_ciphertext);
+        let Upstream { id, base_url, allow_private, .. } = upstream;
         let secret = sealed.as_ref().map(|sealed| vault.open_upstream(*id, sealed)).transpose();
         let secret = secret.map_err(|error| {
             tracing::error!(upstream.id = id, %error, "an upstream's secret does not open");
             UpstreamError::Unusable
         })?;
         let target = Target::new(base_url, dialect, secret.as_deref(), *allow_private)?;
-        let (base_url, allow_private, sealed) = (base_url.clone(), *allow_private, sealed.clone());
-        Ok(Self { base_url, dialect, allow_private, sealed, secret, target })
+        Ok(Self { upstream: upstream.clone(), sealed: sealed.clone(), secret, target })
     }
 
-    /// Whether it was made of the same.
-    fn is_of(&self, route: &Route, dialect: Dialect) -> bool {
-        let Upstream { base_url, allow_private, .. } = &route.upstream;
-        self.base_url == *base_url
-            && self.dialect == dialect
-            && self.allow_private == *allow_private
-            && self.sealed == route.secret_ciphertext
+    /// Whether the route's is stored as it was.
+    fn is_of(&self, route: &Route) -> bool {
+        self.upstream == route.upstream && self.sealed == route.secret_ciphertext
     }
 }
 
@@ -114,7 +108,7 @@ impl Snapshots {
         dialect: Dialect,
     ) -> Result<Arc<Opened>, UpstreamError> {
         let id = route.upstream.id;
-        if let Some(opened) = self.0.upstreams.get(&id).filter(|opened| opened.is_of(route, dialect)) {
+        if let Some(opened) = self.0.upstreams.get(&id).filter(|opened| opened.is_of(route)) {
             return Ok(opened);
         }
         let opened = Arc::new(Opened::new(vault, route, dialect)?);

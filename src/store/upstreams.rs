@@ -12,7 +12,7 @@ use diesel::prelude::*;
 const NAME_TAKEN: &str = "There is an upstream of this name already.";
 
 /// A provider.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = upstreams)]
 pub struct Upstream {
     /// Row.
