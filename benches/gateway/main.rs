@@ -4,6 +4,7 @@
 //! make bench                       everything; about an hour, and half an hour more to build what is measured
 //! make bench PART=json             one part, or several: PART="json stream"
 //! KEYHOUSE_BIN=… make bench …      another build of keyhouse
+//! cargo bench --bench gateway -- compare json target/release/keyhouse …      builds side by side
 //! ```
 //!
 //! All on this machine: the server under test on one core, the load and the upstream on the other, in rounds that go
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         ["commits"] => commits::serve(),
         ["open"] => one_thread()?.block_on(open::serve()),
         ["train"] => parts::train::run(),
+        ["compare", rest @ ..] => parts::compare::run(rest),
         ["load"] => one_thread()?.block_on(load::serve()),
         [] => parts::run(&parts::ALL.map(|(name, _)| name)),
         names => match names.iter().find(|name| !parts::ALL.iter().any(|(known, _)| known == *name)) {

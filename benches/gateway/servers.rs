@@ -79,14 +79,20 @@ impl Server {
 
     /// Keyhouse over this data, with everything on.
     pub fn keyhouse(data: &Dataset) -> anyhow::Result<Self> {
-        Self::keyhouses("Keyhouse", data, 1, SERVER_CORE)
+        Self::keyhouses("Keyhouse", &keyhouse_program(), data, 1, SERVER_CORE)
     }
 
-    /// Several instances over one database.
-    pub fn keyhouses(name: &str, data: &Dataset, count: usize, cores: &str) -> anyhow::Result<Self> {
+    /// Several instances of a build over one database.
+    pub fn keyhouses(
+        name: &str,
+        program: &str,
+        data: &Dataset,
+        count: usize,
+        cores: &str,
+    ) -> anyhow::Result<Self> {
         let mut started = Vec::new();
         for _ in 0..count {
-            let (address, mut process) = start_keyhouse(data, cores)?;
+            let (address, mut process) = start_keyhouse(program, data, cores)?;
             process.wait_for(address).with_context(|| format!("see {}", data.log().display()))?;
             started.push((address, process));
         }
@@ -103,13 +109,13 @@ impl Server {
 }
 
 /// Starts an instance; it will take connections soon.
-pub fn start_keyhouse(data: &Dataset, cores: &str) -> anyhow::Result<(SocketAddr, Process)> {
+pub fn start_keyhouse(program: &str, data: &Dataset, cores: &str) -> anyhow::Result<(SocketAddr, Process)> {
     let address = free_address()?;
     let log = File::options().create(true).append(true).open(data.log())?;
     let listen = address.to_string();
     let url = data.url_argument();
     let arguments = ["serve", "--listen", &listen, "--data-dir", text(&data.folder)?, "--database-url", &url];
-    let mut command = vec![keyhouse_program()];
+    let mut command = vec![program.to_owned()];
     if let Some(certificate) = &data.certificate {
         command.splice(0..0, ["env".to_owned(), format!("SSL_CERT_FILE={}", text(certificate)?)]);
     }

@@ -1,5 +1,6 @@
 //! The parts, and what they share: rounds that go through all servers, side by side.
 
+pub mod compare;
 mod hot;
 mod json;
 mod latency;

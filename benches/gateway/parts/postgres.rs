@@ -6,7 +6,7 @@ use crate::load::{Measured, Order};
 use crate::process::ANY_CORE;
 use crate::report::Report;
 use crate::seed::Dataset;
-use crate::servers::Server;
+use crate::servers::{Server, keyhouse_program};
 use keyhouse::store::DatabaseUrl;
 
 const CONNECTIONS: usize = 64;
@@ -25,9 +25,10 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
     let base_url = format!("http://{}/v1", upstream.addresses[0]);
     let postgres = Dataset::fill(&folder, url, Some(cluster.process()?), &base_url, KEYS)?;
     let nginx = Server::nginx(&upstream, &data_folder().join("nginx"))?;
-    let on_sqlite = Server::keyhouses("Keyhouse, SQLite", &sqlite, 1, ANY_CORE)?;
-    let one = Server::keyhouses("Keyhouse, PostgreSQL, one instance", &postgres, 1, ANY_CORE)?;
-    let two = Server::keyhouses("Keyhouse, PostgreSQL, two instances", &postgres, 2, ANY_CORE)?;
+    let build = keyhouse_program();
+    let on_sqlite = Server::keyhouses("Keyhouse, SQLite", &build, &sqlite, 1, ANY_CORE)?;
+    let one = Server::keyhouses("Keyhouse, PostgreSQL, one instance", &build, &postgres, 1, ANY_CORE)?;
+    let two = Server::keyhouses("Keyhouse, PostgreSQL, two instances", &build, &postgres, 2, ANY_CORE)?;
     let mut lines =
         [line(&nginx, &sqlite), line(&on_sqlite, &sqlite), line(&one, &postgres), line(&two, &postgres)];
     interleave(report, "PostgreSQL", &mut lines)?;

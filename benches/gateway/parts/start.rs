@@ -5,7 +5,7 @@ use crate::big;
 use crate::process::{SERVER_CORE, free_address};
 use crate::report::{self, Report};
 use crate::seed::Dataset;
-use crate::servers::start_keyhouse;
+use crate::servers::{keyhouse_program, start_keyhouse};
 use anyhow::ensure;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,7 +37,7 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
 
 fn time_to_ready_s(data: &Dataset) -> anyhow::Result<f64> {
     let began = Instant::now();
-    let (address, _process) = start_keyhouse(data, SERVER_CORE)?;
+    let (address, _process) = start_keyhouse(&keyhouse_program(), data, SERVER_CORE)?;
     while !is_ready(address) {
         ensure!(began.elapsed() < PATIENCE, "not ready; see {}", data.log().display());
         std::thread::sleep(Duration::from_millis(1));
