@@ -31,30 +31,32 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 fn run_all(work: &str, builds: &[&str]) -> anyhow::Result<()> {
-    let upstream = Server::upstream()?;
-    let base_url = format!("http://{}/v1", upstream.addresses[0]);
-    let (instances, stream) = match work {
-        "json" => (0, false),
-        "stream" => (0, true),
-        "postgres" => (1, false),
-        "postgres2" => (2, false),
+    let (instances, on_postgres, stream) = match work {
+        "json" => (1, false, false),
+        "stream" => (1, false, true),
+        "postgres" => (1, true, false),
+        "postgres2" => (2, true, false),
         _ => bail!("no work {work}; there are json, stream, postgres, postgres2"),
     };
+    let upstream = Server::upstream()?;
+    let base_url = format!("http://{}/v1", upstream.addresses[0]);
+    // A database each: what one build writes is not what another one has to go through. They outlive the servers below.
+    let mut clusters = Vec::new();
     let nginx = Server::nginx(&upstream, &data_folder().join("nginx"))?;
-    // A database each: what one build writes is not what another one has to go through.
-    let (mut servers, mut clusters) = (vec![(nginx, data_folder().join("0/secrets"))], Vec::new());
+    // nginx asks for no key, and is shown those of the first build.
+    let mut servers = vec![(nginx, data_folder().join("0/secrets"))];
     for (number, build) in builds.iter().enumerate() {
         let folder = data_folder().join(number.to_string());
-        let (data, count, cores) = if instances == 0 {
-            (Dataset::sqlite(&folder, upstream.addresses[0], KEYS)?, 1, SERVER_CORE)
-        } else {
+        let (data, cores) = if on_postgres {
             let cluster = Cluster::start()?;
             let url = DatabaseUrl::Postgres(cluster.url());
             let data = Dataset::fill(&folder, url, Some(cluster.process()?), &base_url, KEYS)?;
             clusters.push(cluster);
-            (data, instances, ANY_CORE)
+            (data, ANY_CORE)
+        } else {
+            (Dataset::sqlite(&folder, upstream.addresses[0], KEYS)?, SERVER_CORE)
         };
-        servers.push((Server::keyhouses(build, build, &data, count, cores)?, data.secrets.clone()));
+        servers.push((Server::keyhouses(build, build, &data, instances, cores)?, data.secrets.clone()));
     }
     let pace_ms = if stream { PACE_MS } else { 0 };
     let (warm_up_s, measured_s) = (WARM_UP_S, MEASURED_S);
