@@ -9,6 +9,7 @@ use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -87,9 +88,13 @@ impl DatabaseUrl {
         match self {
             Self::Sqlite(path) => {
                 let path = path.to_str().ok_or_else(|| unavailable(&"the path is not UTF-8"))?;
-                // Made for its owner alone, whatever the umask; SQLite gives its other files the same mode.
-                let owners = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
-                owners.map_err(|error| unavailable(&error))?;
+                // Made for its owner alone, whatever the umask; SQLite gives its other files the same mode. One that is there
+                // is not even opened: closing it would drop every lock that this process has on it, and whoever believes
+                // that nobody uses the file deletes the log beside it (<https://sqlite.org/howtocorrupt.html>, 2.2).
+                match File::options().write(true).create_new(true).mode(0o600).open(path) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unavailable(&error))?,
+                    _ => {}
+                }
                 let mut connection = SqliteConnection::establish(path).map_err(|e| unavailable(&e))?;
                 set_up_sqlite(&mut connection).map_err(|e| unavailable(&e))?;
                 Ok(AnyConnection::Sqlite(connection))
@@ -308,5 +313,24 @@ mod tests {
         assert_eq!("sqlite:a/b.db".parse(), Ok(DatabaseUrl::Sqlite("a/b.db".into())));
         let url: DatabaseUrl = "postgres://ada:secret@db.example/keyhouse".parse().expect("valid");
         assert_eq!(format!("{url:?}"), "postgres://db.example/keyhouse");
+    }
+
+    /// Without it another program that closes the file as the last who uses it, as it believes, deletes the log under us.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_second_connection_leaves_the_first_ones_lock_on_the_file() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keyhouse.db");
+        let url = DatabaseUrl::Sqlite(path.clone());
+        let connections = [url.connect(), url.connect()].map(|made| made.expect("a connection"));
+        let inode = std::fs::metadata(&path).expect("a file").ino();
+        let ours = format!(" {} ", std::process::id());
+        let locks = std::fs::read_to_string("/proc/locks").expect("the system's list");
+        assert!(
+            locks.lines().any(|line| line.contains(&ours) && line.contains(&format!(":{inode} "))),
+            "no lock on {inode}: {locks}"
+        );
+        drop(connections);
     }
 }
