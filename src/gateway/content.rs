@@ -1,10 +1,11 @@
 //! How much a request's input holds, without building them in memory: what is text is bounded by its bytes,
 //! what is an image, a file or a sound is counted apart.
 
-use super::json::{Name, object};
+use super::json::{Name, object, plain, read};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Most tokens one image can count for, among models whose rule is published: gpt-4o-mini takes 2 833 and 5 667 for
@@ -21,6 +22,10 @@ const FILE_TOKENS_MAX: i64 = 1_047_576;
 const SOUND_BYTES_PER_TOKEN_MIN: usize = 128;
 /// English has 4.8 bytes a token and code 2.5: what nobody counted is estimated between.
 const TEXT_BYTES_PER_TOKEN: usize = 4;
+/// Deepest value that is read, as serde_json has it for what it reads itself.
+const DEPTH_MAX: usize = 127;
+/// Where the items of an input lie: in its array.
+const ITEM_DEPTH: usize = 1;
 
 /// The parts of the messages that bytes do not bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,15 +101,25 @@ impl Content {
     /// # Errors
     /// When the JSON is broken or nested too deep.
     pub fn survey(&mut self, part: &RawValue) -> Result<(), serde_json::Error> {
+        self.survey_within(part, 0)
+    }
+
+    /// A part that lies `depth` levels deep. serde's own bound holds for each part that is read by itself.
+    fn survey_within(&mut self, part: &RawValue, depth: usize) -> Result<(), serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_str(part.get());
-        Walk(self).deserialize(&mut reader)
+        Walk::at(self, depth)?.deserialize(&mut reader)
     }
 }
 
 /// What one object of the body turned out to be.
 #[derive(Default)]
 struct Part<'a> {
-    kind: Option<&'a str>,
+    /// It names something that is stored somewhere.
+    id: bool,
+    /// It says itself what it holds.
+    says: bool,
+    /// Its type; empty when that is no text.
+    kind: Option<Cow<'a, str>>,
     image: bool,
     file: bool,
     /// What the content of a block of Anthropic's is.
@@ -121,11 +136,13 @@ struct Source<'a> {
 
 impl<'a> Part<'a> {
     /// Counts an object once its fields are known: an image that is given twice is one image.
-    fn settle(self, content: &mut Content) -> Result<(), serde_json::Error> {
-        let kind = self.kind.unwrap_or_default();
-        content.images += i64::from(self.image || matches!(kind, "input_image" | "image_url"));
+    fn settle(self, content: &mut Content, depth: usize) -> Result<(), serde_json::Error> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        content.images += i64::from(self.image || matches!(kind, "input_image" | "image_url" | "computer_screenshot"));
         content.files += i64::from(self.file || kind == "input_file");
-        content.references += usize::from(kind == "item_reference");
+        // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
+        let is_bare = depth == ITEM_DEPTH && kind.is_empty() && self.id && !self.says;
+        content.references += usize::from(kind == "item_reference" || is_bare);
         let Some(source) = self.source else { return Ok(()) };
         match kind {
             "image" if !self.image => content.images += 1,
@@ -133,18 +150,43 @@ impl<'a> Part<'a> {
                 // As text it is bounded by its bytes, like any other.
                 Some(Source { r#type: Some("text"), .. }) => return Ok(()),
                 Some(Source { r#type: Some("content"), content: Some(inner) }) => {
-                    return content.survey(inner);
+                    return content.survey_within(inner, depth + 1);
                 }
                 _ => content.files += 1,
             },
-            _ => return content.survey(source),
+            _ => return content.survey_within(source, depth + 1),
         }
         content.other_bytes += source.get().len();
         Ok(())
     }
 }
 
-struct Walk<'a>(&'a mut Content);
+/// Refuses the second of two: an upstream might read the other one.
+fn once<T, E: serde::de::Error>(before: Option<T>) -> Result<(), E> {
+    match before {
+        None => Ok(()),
+        Some(_) => Err(E::custom("given twice")),
+    }
+}
+
+struct Walk<'a> {
+    content: &'a mut Content,
+    /// Of the value that is read next.
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn at<E: serde::de::Error>(content: &'a mut Content, depth: usize) -> Result<Self, E> {
+        match depth {
+            0..=DEPTH_MAX => Ok(Self { content, depth }),
+            _ => Err(E::custom("nested too deep")),
+        }
+    }
+
+    fn inner<E: serde::de::Error>(&mut self) -> Result<Walk<'_>, E> {
+        Walk::at(self.content, self.depth + 1)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
@@ -161,36 +203,40 @@ impl<'de> Visitor<'de> for Walk<'_> {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut part = Part::default();
         while let Some(Name(key)) = map.next_key()? {
-            match &*key {
+            match &*plain(&key) {
                 "type" => {
-                    let value = map.next_value::<&'de RawValue>()?.get();
-                    part.kind = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                    let kind = read(map.next_value()?).map_or(Cow::Borrowed(""), |Name(kind)| kind);
+                    once(part.kind.replace(kind))?;
                 }
                 "image_url" | "image" | "input_image" => {
                     part.image = true;
-                    self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                    self.content.other_bytes += map.next_value::<&RawValue>()?.get().len();
                 }
                 "file" | "file_url" | "file_data" | "input_file" | "video" | "video_url" | "document" => {
                     part.file = true;
-                    self.0.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                    self.content.other_bytes += map.next_value::<&RawValue>()?.get().len();
                 }
                 "input_audio" | "audio_url" => {
                     let bytes = map.next_value::<&RawValue>()?.get().len();
-                    self.0.sound_bytes += bytes;
-                    self.0.other_bytes += bytes;
+                    self.content.sound_bytes += bytes;
+                    self.content.other_bytes += bytes;
                 }
-                "source" => part.source = Some(map.next_value()?),
-                _ => map.next_value_seed(Walk(self.0))?,
+                "source" => once(part.source.replace(map.next_value()?))?,
+                key => {
+                    part.id |= key == "id";
+                    part.says |= matches!(key, "role" | "content");
+                    map.next_value_seed(self.inner()?)?;
+                }
             }
         }
-        part.settle(self.0).map_err(serde::de::Error::custom)
+        part.settle(self.content, self.depth).map_err(serde::de::Error::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Walk(self.0))?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self.inner()?)?.is_some() {}
         Ok(())
     }
 
@@ -292,5 +338,54 @@ mod tests {
         assert_eq!((content.images, content.files, content.has_references()), (2, 1, false));
         let reference = serde_json::json!([{"type": "item_reference", "id": "msg_1"}]);
         assert!(survey_of(&reference).0.has_references());
+    }
+
+    #[test]
+    fn an_item_with_nothing_but_an_id_is_a_reference() {
+        let has_references = |input: &serde_json::Value| survey_of(input).0.has_references();
+        assert!(has_references(&serde_json::json!([{"id": "msg_1"}])));
+        assert!(has_references(&serde_json::json!([{"type": null, "id": "msg_1"}])));
+        assert!(!has_references(&serde_json::json!([{"id": "msg_1", "role": "user", "content": "hi"}])));
+        assert!(!has_references(&serde_json::json!([
+            {"type": "computer_call", "id": "c", "pending_safety_checks": [{"id": "s", "code": "x"}]},
+        ])));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_whatever_it_is_nested_in() {
+        let survey = |text: &str| Content::default().survey(serde_json::from_str(text).expect("JSON"));
+        let nested = |before: &str, after: &str, times: usize| {
+            format!("{}0{}", before.repeat(times), after.repeat(times))
+        };
+        let arrays = nested("[", "]", 60);
+        for (before, after) in [
+            (r#"{"source":"#.to_owned(), "}".to_owned()),
+            (format!(r#"{{"source":{}"#, &arrays[..60]), format!("{}}}", &arrays[61..])),
+            (r#"{"type":"document","source":{"type":"content","content":"#.to_owned(), "}}".to_owned()),
+        ] {
+            assert!(survey(&nested(&before, &after, 1)).is_ok(), "{before}");
+            assert!(survey(&nested(&before, &after, 10_000)).is_err(), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_what_it_says_however_that_is_written() {
+        let survey = |text: &str| {
+            let mut content = Content::default();
+            content.survey(serde_json::from_str(text).expect("JSON")).map(|()| content)
+        };
+        let images = |text: &str| survey(text).expect("readable").images;
+        assert_eq!(images(r#"[{"type": "imag\u0065", "source": {"type": "url", "url": "https://example.com"}}]"#), 1);
+        assert_eq!(images(r#"[{"Type": "image", "\u017fource": {"type": "file", "file_id": "f"}}]"#), 1);
+        assert_eq!(images(r#"[{"type": "x", "Image_URL": {"url": "https://example.com/a.png"}}]"#), 1);
+        assert_eq!(images(r#"[{"type": ["image"], "text": "image"}]"#), 0);
+        assert!(survey(r#"[{"type": "item_referenc\u0065", "id": "m"}]"#).expect("readable").has_references());
+        for doubled in [
+            r#"[{"type": "text", "type": "image", "source": {"type": "file", "file_id": "f"}}]"#,
+            r#"[{"type": "image", "typ\u0065": "text", "source": {"type": "file", "file_id": "f"}}]"#,
+            r#"[{"type": "document", "source": {"type": "file"}, "source": {"type": "text", "data": "a"}}]"#,
+        ] {
+            assert!(survey(doubled).is_err(), "{doubled}");
+        }
     }
 }

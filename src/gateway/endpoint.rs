@@ -257,6 +257,7 @@ impl Endpoint {
                 acted_upon: &["model", "query", "documents"],
                 input: "documents",
                 input_kind: ARRAY,
+                surveyed: &["query", "documents"],
                 ..PLAIN
             },
             Self::Embeddings | Self::Moderations => PLAIN,

@@ -180,12 +180,19 @@ pub fn malformed(error: &serde_json::Error) -> GatewayError {
     )
 }
 
-/// Whether Go's `encoding/json` takes a given name for one of ours, which are ASCII: it is lax about case (ſ and K, the
-/// Kelvin sign, included).
+/// Whether Go's `encoding/json` takes a given name for one of ours, which are ASCII in lower case: it is lax about case (ſ
+/// and K, the Kelvin sign, included).
 pub fn is_spelling(ours: &str, given: &str) -> bool {
     if given.is_ascii() {
         return ours.eq_ignore_ascii_case(given);
     }
-    let folded = |name: &str| name.to_lowercase().to_uppercase();
-    folded(ours) == folded(given)
+    plain(given) == ours
+}
+
+/// A name as it is compared: in lower case, whichever spelling of it was given.
+pub fn plain(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return name.into();
+    }
+    name.to_lowercase().to_uppercase().to_lowercase().into()
 }

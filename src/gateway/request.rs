@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Output};
 use super::error::GatewayError;
-use super::json::{Object, Writer, malformed, quoted};
+use super::json::{Name, Object, Writer, malformed, object, quoted, read};
 use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
 use serde::Deserialize;
@@ -123,6 +123,9 @@ fn specifics(wish: &mut Wish, fields: &Object<'_>, answers: i64) -> Result<(), G
             }
             wish.content.add_tokens(added_by_tools(fields.get("tools")));
         }
+        Endpoint::Rerank => {
+            wish.content.add_tokens(added_by_documents(fields.get("query"), fields.get("documents")));
+        }
         Endpoint::ImageGenerations => {
             images(wish, answers, fields.integer("partial_images", PARTIAL_IMAGES_MAX))
         }
@@ -130,7 +133,8 @@ fn specifics(wish: &mut Wish, fields: &Object<'_>, answers: i64) -> Result<(), G
             let text = fields.get("input").and_then(|text| serde_json::from_str::<String>(text.get()).ok());
             let characters = text.map_or(wish.body_bytes, |text| text.chars().count());
             wish.characters = i64::try_from(characters).unwrap_or(i64::MAX);
-            wish.stream = fields.get("stream_format").is_some_and(|format| format.get() == "\"sse\"");
+            let format: Option<Name> = fields.get("stream_format").and_then(read);
+            wish.stream = format.is_some_and(|Name(format)| format == "sse");
         }
         _ => {}
     }
@@ -186,41 +190,42 @@ fn max_tokens(fields: &Object<'_>, bounds: &'static [&'static str]) -> Result<Op
 fn prompts(prompt: Option<&RawValue>) -> i64 {
     let elements = prompt.and_then(|prompt| serde_json::from_str::<Vec<&RawValue>>(prompt.get()).ok());
     match elements {
-        Some(elements) if elements.first().is_some_and(|first| first.get().starts_with(['"', '['])) => {
+        Some(elements) if elements.iter().any(|element| element.get().starts_with(['"', '['])) => {
             i64::try_from(elements.len()).unwrap_or(i64::MAX)
         }
         _ => 1,
     }
 }
 
-/// What Anthropic adds by itself to a request that has tools.
+/// What Anthropic adds by itself to a request that has tools; most for those that are its own, and for what cannot be read.
 fn added_by_tools(tools: Option<&RawValue>) -> i64 {
     #[derive(Deserialize)]
-    struct Tool {
-        r#type: Option<String>,
+    struct Tool<'a> {
+        #[serde(borrow)]
+        r#type: Option<Name<'a>>,
     }
-    let tools =
-        tools.and_then(|tools| serde_json::from_str::<Vec<Tool>>(tools.get()).ok()).unwrap_or_default();
-    let own = tools.iter().filter(|tool| tool.r#type.as_deref().is_some_and(|kind| kind != "custom")).count();
+    let tools: Vec<&RawValue> = tools.and_then(read).unwrap_or_default();
+    let is_callers = |tool: &RawValue| {
+        object::<Tool<'_>>(tool).is_some_and(|tool| tool.r#type.is_none_or(|Name(kind)| kind == "custom"))
+    };
+    let own = tools.iter().filter(|tool| !is_callers(tool)).count();
     let some = i64::from(!tools.is_empty());
     TOOLS_TOKENS_MAX.saturating_mul(some.saturating_add(i64::try_from(own).unwrap_or(i64::MAX)))
 }
 
+/// The query is read again beside each document (Voyage AI's pricing: query tokens times documents, and all documents).
+fn added_by_documents(query: Option<&RawValue>, documents: Option<&RawValue>) -> i64 {
+    let documents = documents.and_then(read).map_or(0, |documents: Vec<&RawValue>| documents.len());
+    let bytes = query.map_or(0, |query| query.get().len());
+    i64::try_from(bytes.saturating_mul(documents)).unwrap_or(i64::MAX)
+}
+
 fn include_usage(options: Option<&RawValue>) -> Result<bool, GatewayError> {
     let Some(options) = options else { return Ok(false) };
-    let refused = |message: &'static str| GatewayError::field("stream_options", message);
-    let Object(fields) =
-        serde_json::from_str(options.get()).map_err(|_| refused("`stream_options` must be an object."))?;
-    let mut asked = fields.iter().filter(|(name, _)| name == "include_usage").map(|(_, value)| value.get());
-    let first = asked.next();
-    if asked.next().is_some() {
-        return Err(refused("`include_usage` is given twice. Give it once."));
-    }
-    match first {
-        None | Some("null" | "false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(refused("`include_usage` must be true or false.")),
-    }
+    let refused = || GatewayError::field("stream_options", "`stream_options` must be an object.");
+    let options: Object = read(options).ok_or_else(refused)?;
+    options.refuse_doubles(&["include_usage"])?;
+    options.boolean("include_usage")
 }
 
 #[cfg(test)]
@@ -293,6 +298,10 @@ mod tests {
         assert_eq!(refused_field(r#"{"model":"m","messages":{}}"#), "messages");
         assert_eq!(refused_field(r#"{"model":"m","messages":[],"stream":1}"#), "stream");
         assert_eq!(refused_field(r#"{"model":"m","messages":[],"stream_options":[1]}"#), "stream_options");
+        for options in [r#"{"Include_Usage":false}"#, r#"{"include_usage":false,"include_usage":true}"#] {
+            let body = format!(r#"{{"model":"m","messages":[],"stream_options":{options}}}"#);
+            assert_eq!(refused_field(&body), "include_usage");
+        }
     }
 
     #[test]
@@ -357,6 +366,7 @@ mod tests {
             (r#"{"model":"m","prompt":["a","b"],"n":3}"#, 6),
             (r#"{"model":"m","prompt":[1,2,3],"n":2,"best_of":5}"#, 5),
             (r#"{"model":"m","prompt":[[1,2],[3]],"best_of":2}"#, 4),
+            (r#"{"model":"m","prompt":[1,"b"]}"#, 2),
         ] {
             assert_eq!(wish(Endpoint::Completions, body).expect("valid").answers, answers, "{body}");
         }
@@ -397,6 +407,15 @@ mod tests {
         let tools = r#"{"model":"m","messages":[],"max_tokens":5,"tools":[{"name":"f","input_schema":{}},{"type":"bash_20250124","name":"bash"}]}"#;
         let (wish, bytes) = (wish(Endpoint::Messages, tools).expect("valid"), tools.len());
         assert_eq!(wish.bound(0).input_tokens, i64::try_from(bytes).expect("small") + 2_000);
+        let named_twice = r#"[{"type":"custom","name":"f","type":"bash_20250124"}]"#;
+        assert_eq!(added_by_tools(serde_json::from_str(named_twice).ok()), 2_000);
+    }
+
+    #[test]
+    fn a_query_is_paid_for_with_each_document() {
+        let body = format!(r#"{{"model":"m","query":"{}","documents":["a","b","c"]}}"#, "q".repeat(1_000));
+        let most = wish(Endpoint::Rerank, &body).expect("valid").bound(0).input_tokens;
+        assert!(most >= 3 * 1_000 + 3, "{most}");
     }
 
     #[test]
@@ -407,7 +426,7 @@ mod tests {
         let speech =
             wish(Endpoint::Speech, r#"{"model":"m","input":"h\u00e9 🙂","voice":"v"}"#).expect("valid");
         assert_eq!((speech.characters, speech.stream), (4, false));
-        let events = r#"{"model":"m","input":"hi","voice":"v","stream_format":"sse"}"#;
+        let events = r#"{"model":"m","input":"hi","voice":"v","stream_format":"ss\u0065"}"#;
         assert!(wish(Endpoint::Speech, events).expect("valid").stream);
     }
 
