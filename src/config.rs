@@ -62,11 +62,12 @@ impl Reach {
     }
 }
 
-/// Several lines of the header are one list; the last line is what the nearest proxy wrote.
+/// Several lines of the header are one list; the last line is what the nearest proxy wrote. A byte that is no text spoils its
+/// own hop alone: the caller may have sent it, and the proxy put an address behind it.
 fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let mut lines = headers.get_all(X_FORWARDED_FOR).peekable();
     lines.peek()?;
-    Some(lines.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(","))
+    Some(lines.map(|value| String::from_utf8_lossy(value.as_bytes())).collect::<Vec<_>>().join(","))
 }
 
 /// Checks where people reach this server: `https://keys.example.com`, nothing behind the host and port.

@@ -102,7 +102,9 @@ pub fn parse_cidr(raw: &str) -> Result<IpNetwork, Invalid> {
 }
 
 /// The caller's address: the peer's own, or, if the peer is a trusted proxy, the last address in
-/// `X-Forwarded-For` that is not itself a trusted proxy. What a caller wrote further left counts for nothing.
+/// `X-Forwarded-For` that is not itself a trusted proxy. What a caller wrote further left counts for nothing. Where a
+/// trusted proxy names no address, nobody's (0.0.0.0): taken for the proxy itself, its caller would be let in where the
+/// proxy is.
 pub fn client_address(peer: IpAddr, forwarded_for: Option<&str>, trusted_proxies: &[IpNetwork]) -> IpAddr {
     let mut address = peer.to_canonical();
     for hop in forwarded_for.unwrap_or_default().rsplit(',') {
@@ -111,6 +113,7 @@ pub fn client_address(peer: IpAddr, forwarded_for: Option<&str>, trusted_proxies
         }
         match parse_hop(hop.trim()) {
             Some(next) => address = next.to_canonical(),
+            None if forwarded_for.is_some() => return IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             None => break,
         }
     }
@@ -327,7 +330,10 @@ mod tests {
         assert_eq!(client("203.0.113.9", Some("1.1.1.1")), ip("203.0.113.9"));
         assert_eq!(client("10.0.0.1", Some("6.6.6.6, 198.51.100.4, 10.0.0.2")), ip("198.51.100.4"));
         assert_eq!(client("10.0.0.1", Some("198.51.100.4:1234")), ip("198.51.100.4"));
-        assert_eq!(client("10.0.0.1", Some("garbage")), ip("10.0.0.1"));
+        assert_eq!(client("10.0.0.1", Some("\u{fffd}, 198.51.100.4")), ip("198.51.100.4"));
+        assert_eq!(client("10.0.0.1", Some("garbage")), ip("0.0.0.0"));
+        assert_eq!(client("10.0.0.1", Some("198.51.100.4, garbage")), ip("0.0.0.0"));
+        assert_eq!(client("203.0.113.9", Some("garbage")), ip("203.0.113.9"));
         assert_eq!(client("10.0.0.1", None), ip("10.0.0.1"));
         assert_eq!(client("::ffff:10.0.0.1", Some("2001:db8::5")), ip("2001:db8::5"));
     }
