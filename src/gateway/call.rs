@@ -23,6 +23,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use http::Method;
+use std::fmt::Display;
 
 /// Largest JSON answer that is read from an upstream.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -92,7 +93,8 @@ impl Metered {
     ) -> Result<HttpResponse, GatewayError> {
         let Means { store, reach, .. } = &self.means;
         let asking = asking_as(request, reach, request_id)?;
-        if body::is_large(request) {
+        // A form takes one of few places while it is read.
+        if body::is_large(request) || self.endpoint.is_form() {
             hold::admit_key(store, &asking).await?;
         }
         if self.endpoint.is_form() {
@@ -123,10 +125,7 @@ impl Metered {
         payload: web::Payload,
         asking: &Asking,
     ) -> Result<HttpResponse, GatewayError> {
-        let form = match Form::read(self.endpoint, request, payload).await {
-            Ok(form) => form,
-            Err(error) => return hold::admit_key(&self.means.store, asking).await.and(Err(error)),
-        };
+        let form = Form::read(self.endpoint, request, payload).await?;
         let held = self.books().hold(asking, &form.wish, None).await?;
         self.relay(request, asking, &form.wish, held, &|model| form.for_upstream(model)).await
     }
@@ -210,8 +209,8 @@ pub(super) async fn whole(
     let body = match body {
         Ok(body) if open.meter.read_whole(&body) => body,
         // Nothing of it reached the caller, so nothing is charged.
-        Ok(_) => return Err(spoiled(open, "an upstream's answer is not one").await),
-        Err(_) => return Err(spoiled(open, "an upstream's answer broke off").await),
+        Ok(_) => return Err(spoiled(open, "it is not one").await),
+        Err(error) => return Err(spoiled(open, error).await),
     };
     open.answering(status);
     let settled = open.settle(Outcome::Complete).await?;
@@ -228,8 +227,8 @@ pub(super) async fn whole(
     Ok(response.body(body))
 }
 
-async fn spoiled(mut open: Box<OpenCall>, what: &'static str) -> GatewayError {
-    tracing::warn!("{what}");
+async fn spoiled(mut open: Box<OpenCall>, why: impl Display) -> GatewayError {
+    tracing::warn!(%why, "an upstream's answer cannot be passed on");
     open.release().await;
     GatewayError::UpstreamUnavailable
 }

@@ -92,7 +92,11 @@ impl Relaying {
                 }
                 // Not every upstream says [DONE]; one that gave a finish reason has ended all the same.
                 None if self.open.meter.has_finished() => Some(End::Done(self.events.rest())),
-                Some(Err(_)) | None => Some(End::Broken),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a stream cannot be passed on");
+                    Some(End::Broken)
+                }
+                None => Some(End::Broken),
             };
             if end.is_some() || !out.is_empty() {
                 return Poll::Ready((out, end));
@@ -215,10 +219,10 @@ impl RelayingBytes {
                         return Some(Ok(before));
                     }
                 }
-                Some(Err(_)) => {
+                Some(Err(error)) => {
                     self.ended = true;
                     let settled = self.open.settle_cut().await;
-                    tracing::warn!(settled = settled.is_ok(), "an upstream's answer broke off");
+                    tracing::warn!(%error, settled = settled.is_ok(), "a sound cannot be passed on");
                     return Some(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
                 None => {
