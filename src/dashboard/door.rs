@@ -1,7 +1,7 @@
 //! The door: whoever gives a password or a code is looked at here, no more often than they may.
 
 use super::error::PageError;
-use super::session::{self, Awaited, Visitor};
+use super::session::{self, Awaited, SignedIn, Visitor};
 use super::throttle::{Throttle, TooMany};
 use crate::clock::now_ms;
 use crate::config::Reach;
@@ -150,7 +150,7 @@ impl Door {
             session::begin_awaiting(session, &Awaited { user_id, since_ms: now_ms(), next, wrong: 0 })?;
             return Ok(CODE_URL.to_owned());
         }
-        session::begin(session, user_id, &self.visitor)?;
+        session::begin(session, user_id, &self.visitor, now_ms())?;
         Ok(landing(next))
     }
 
@@ -163,13 +163,13 @@ impl Door {
     ) -> Result<String, Error> {
         let actor = self.actor(&user.name);
         self.store.run(move |connection| record(connection, &actor, "session.sign_in")).await?;
-        session::begin(session, user.id, &self.visitor)?;
+        session::begin(session, user.id, &self.visitor, now_ms())?;
         Ok(landing(next))
     }
 
-    /// Puts a session under a new key, as after its password changed.
-    pub(super) fn begin_anew(&self, session: &Session, user: &User) -> Result<(), Error> {
-        session::begin(session, user.id, &self.visitor)
+    /// Puts a session under a new key, as after its password changed; that gave no second factor.
+    pub(super) fn begin_anew(&self, signed_in: &SignedIn) -> Result<(), Error> {
+        session::begin(&signed_in.session, signed_in.user.id, &self.visitor, signed_in.confirmed_at_ms)
     }
 }
 

@@ -45,6 +45,8 @@ const EXTENDED_AT_MS: &str = "extended_at_ms";
 const AWAITED: &str = "awaited";
 /// Of the browser, on their way to the row's columns; the state itself does not keep it.
 const VISITOR: &str = "visitor";
+/// See [`SignedIn::confirmed_at_ms`]; on its way to the row's column likewise.
+const CONFIRMED_AT_MS: &str = "confirmed_at_ms";
 
 type State = HashMap<String, String>;
 
@@ -69,6 +71,7 @@ impl DbSessionStore {
         act: fn(&mut Connection, &NewSession<'_>, i64) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let visitor: Option<Visitor> = state.remove(VISITOR).and_then(|text| read(&text));
+        let confirmed_at_ms: Option<i64> = state.remove(CONFIRMED_AT_MS).and_then(|text| read(&text));
         let awaited: Option<Awaited> = state.get(AWAITED).and_then(|text| read(text));
         let user_id = state.get(USER_ID).and_then(|id| read(id)).or(awaited.map(|awaited| awaited.user_id));
         let id: Option<String> = state.get(SESSION_ID).and_then(|id| read(id));
@@ -85,6 +88,7 @@ impl DbSessionStore {
                     client_ip: client_ip.as_deref(),
                     user_agent: visitor.as_ref().map_or("", |visitor| &visitor.user_agent),
                     state: &state,
+                    confirmed_at_ms: confirmed_at_ms.unwrap_or(now_ms),
                     expires_at_ms,
                 };
                 act(connection, &session, now_ms)
@@ -207,11 +211,17 @@ impl Visitor {
     }
 }
 
-/// Makes this session the user's, under a new key: one that was planted before sign-in is worth nothing after it.
+/// Makes this session the user's, under a new key: one that was planted before sign-in is worth nothing after it. See
+/// [`SignedIn::confirmed_at_ms`].
 ///
 /// # Errors
 /// Never in practice: all of it is JSON.
-pub(super) fn begin(session: &Session, user_id: i64, visitor: &Visitor) -> Result<(), Error> {
+pub(super) fn begin(
+    session: &Session,
+    user_id: i64,
+    visitor: &Visitor,
+    confirmed_at_ms: i64,
+) -> Result<(), Error> {
     session.clear();
     session.renew();
     let id: [u8; 16] = rand::random();
@@ -219,6 +229,7 @@ pub(super) fn begin(session: &Session, user_id: i64, visitor: &Visitor) -> Resul
     session.insert(USER_ID, user_id).map_err(unwritable)?;
     session.insert(SESSION_ID, id).map_err(unwritable)?;
     session.insert(EXTENDED_AT_MS, now_ms()).map_err(unwritable)?;
+    session.insert(CONFIRMED_AT_MS, confirmed_at_ms).map_err(unwritable)?;
     session.insert(VISITOR, visitor).map_err(unwritable)
 }
 

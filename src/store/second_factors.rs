@@ -4,7 +4,7 @@ use super::Connection;
 use super::audit::{self, Actor};
 use super::found;
 use super::recovery_codes;
-use super::schema::second_factors;
+use super::schema::{second_factors, sessions};
 use crate::error::Error;
 use diesel::prelude::*;
 
@@ -63,7 +63,8 @@ fn conflict(error: diesel::result::Error) -> Error {
     }
 }
 
-/// Switches on the pending one of this ciphertext by its first code, of `step`, with its recovery codes.
+/// Switches on the pending one of this ciphertext by its first code, of `step`, with its recovery codes. No session of the
+/// user has given it yet.
 ///
 /// # Errors
 /// [`Error::Conflict`] when it is not pending any more.
@@ -86,6 +87,9 @@ pub fn switch_on(
             .execute(connection)?;
         found(rows).map_err(|_| Error::Conflict)?;
         recovery_codes::replace_all(connection, user_id, recovery)?;
+        diesel::update(sessions::table.filter(sessions::user_id.eq(user_id)))
+            .set(sessions::confirmed_at_ms.eq(0))
+            .execute(connection)?;
         audit::record(connection, actor, "user.second_factor_on", &format!("user {user_id}"), now_ms)
     })
 }

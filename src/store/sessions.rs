@@ -36,6 +36,8 @@ pub struct NewSession<'a> {
     pub user_agent: &'a str,
     /// What the session framework keeps.
     pub state: &'a str,
+    /// When the second factor was given, or who has none signed in.
+    pub confirmed_at_ms: i64,
     /// When it ends by itself.
     pub expires_at_ms: i64,
 }
@@ -57,7 +59,7 @@ pub fn create(connection: &mut Connection, new: &NewSession<'_>, now_ms: i64) ->
                 sessions::state.eq(new.state),
                 sessions::created_at_ms.eq(now_ms),
                 sessions::last_seen_at_ms.eq(now_ms),
-                sessions::confirmed_at_ms.eq(now_ms),
+                sessions::confirmed_at_ms.eq(new.confirmed_at_ms),
                 sessions::expires_at_ms.eq(new.expires_at_ms),
             ))
             .execute(connection)?;

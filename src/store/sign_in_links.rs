@@ -36,7 +36,7 @@ pub(super) fn add(
     // Changes nothing but locks the row: of two who make a link at once, the later one's works.
     let present = users::table.find(user_id).filter(users::deleted_at_ms.is_null());
     found(diesel::update(present).set(users::id.eq(user_id)).execute(connection)?)?;
-    diesel::delete(sign_in_links::table.find(user_id)).execute(connection)?;
+    revoke(connection, user_id)?;
     diesel::insert_into(sign_in_links::table)
         .values((
             sign_in_links::user_id.eq(user_id),
@@ -47,6 +47,12 @@ pub(super) fn add(
         .execute(connection)?;
     audit::record(connection, actor, "user.sign_in_link", &format!("user {user_id}"), now_ms)?;
     Ok(expires_at_ms)
+}
+
+/// The link of a user, if there is one, opens nothing any more.
+pub(super) fn revoke(connection: &mut Connection, user_id: i64) -> Result<(), Error> {
+    diesel::delete(sign_in_links::table.find(user_id)).execute(connection)?;
+    Ok(())
 }
 
 /// Until when the link of a user may be used, if there is one.

@@ -257,7 +257,7 @@ pub fn reset_second_factor(
     second_factors::remove(connection, id, "user.reset_second_factor", actor, now_ms)
 }
 
-/// The part of a transaction that replaces a password.
+/// The part of a transaction that replaces a password: sessions end, and a link that was given out opens nothing any more.
 pub(super) fn replace_password(
     connection: &mut Connection,
     id: i64,
@@ -268,7 +268,7 @@ pub(super) fn replace_password(
         .execute(connection)?;
     found(rows)?;
     diesel::delete(sessions::table.filter(sessions::user_id.eq(id))).execute(connection)?;
-    Ok(())
+    sign_in_links::revoke(connection, id)
 }
 
 /// Makes a user an admin, or no longer one.

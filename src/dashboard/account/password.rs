@@ -72,7 +72,7 @@ pub async fn submit(
     let (id, actor) = (signed_in.user.id, signed_in.actor());
     // Every session ends, this one too; it then goes on under a new key.
     store.run(move |connection| users::set_password(connection, id, &hash, &actor, now_ms())).await?;
-    door.begin_anew(&signed_in.session, &signed_in.user)?;
+    door.begin_anew(&signed_in)?;
     page::flash(&signed_in.session, Kind::Success, "Password changed. Your other sessions were signed out.")?;
     Ok(page::redirect("/account"))
 }
