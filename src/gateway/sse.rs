@@ -93,7 +93,12 @@ impl Event {
             if let Some(value) = data_of(&rest[..line_bytes]) {
                 data = Some(match data {
                     None => Cow::Borrowed(value),
-                    Some(before) => Cow::Owned([&before, &b"\n"[..], value].concat()),
+                    Some(before) => {
+                        let mut joined = before.into_owned();
+                        joined.push(b'\n');
+                        joined.extend_from_slice(value);
+                        Cow::Owned(joined)
+                    }
                 });
             }
             rest = &rest[with_ending..];
@@ -180,6 +185,12 @@ mod tests {
         assert_eq!(events.next_event(), Ok(None));
         events.push("\n\r\n".into());
         assert!(matches!(events.next_event(), Ok(Some(_))));
+    }
+
+    #[test]
+    fn an_event_of_a_million_lines_is_joined_in_one_go() {
+        let raw = Bytes::from("data: x\n".repeat(1 << 20) + "\n");
+        assert!(matches!(Event { raw }.data(), Some(data) if data.len() == (2 << 20) - 1));
     }
 
     proptest! {

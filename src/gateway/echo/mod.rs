@@ -44,12 +44,12 @@ pub async fn answer(endpoint: Endpoint, payload: &Payload, pace: Duration) -> Re
     };
     let play = match endpoint {
         Endpoint::ChatCompletions => parse(body).map(|request: chat::Request| request.play()),
-        Endpoint::Completions => parse(body).map(|request: plain::Completion| request.play()),
+        Endpoint::Completions => parse(body).and_then(|request: plain::Completion| request.play()),
         Endpoint::Responses => parse(body).map(|request: responses::Request| request.play()),
         Endpoint::Messages => parse(body).map(|request: messages::Request| request.play()),
         Endpoint::CountTokens => parse(body).map(|request: messages::Request| request.count()),
-        Endpoint::Embeddings => parse(body).map(|request: plain::Embedding| request.play()),
-        Endpoint::Moderations => parse(body).map(|request: plain::Moderation| request.play()),
+        Endpoint::Embeddings => parse(body).and_then(|request: plain::Embedding| request.play()),
+        Endpoint::Moderations => parse(body).and_then(|request: plain::Moderation| request.play()),
         _ => Err("The echo makes text alone.".to_owned()),
     };
     match play {

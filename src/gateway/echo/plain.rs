@@ -8,6 +8,12 @@ use serde_json::{Value, json};
 /// As many numbers as fit a test's eye; who asks for more or fewer gets them.
 const DIMENSIONS_DEFAULT: usize = 8;
 const DIMENSIONS_MAX: usize = 4_096;
+/// In one answer: so many take some ten megabytes.
+const NUMBERS_MAX: usize = 1 << 20;
+/// As many texts as OpenAI takes at once (API reference, "Create embeddings").
+const TEXTS_MAX: usize = 2_048;
+/// As many as OpenAI makes for one prompt.
+const CHOICES_MAX: usize = 128;
 /// What OpenAI's moderations look for.
 const CATEGORIES: [&str; 5] = ["harassment", "hate", "self-harm", "sexual", "violence"];
 
@@ -24,10 +30,19 @@ enum Input {
 
 impl Input {
     /// Each as a text, with how many tokens it has.
-    fn texts(&self) -> Vec<(String, i64)> {
+    ///
+    /// # Errors
+    /// When they are too many to be answered at once.
+    fn texts(&self) -> Result<Vec<(String, i64)>, String> {
+        let several = match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Several(several) => several.len(),
+            Self::Text(_) | Self::Tokens(_) | Self::Parts(_) => 1,
+        };
+        at_most(several, TEXTS_MAX, "texts")?;
         let counted = |text: &String| (text.clone(), token_count(text));
         let tokens = |tokens: &Vec<i64>| (format!("{tokens:?}"), clamped(tokens.len()));
-        match self {
+        Ok(match self {
             Self::Text(text) => vec![counted(text)],
             Self::Texts(texts) => texts.iter().map(counted).collect(),
             Self::Tokens(one) => vec![tokens(one)],
@@ -36,8 +51,13 @@ impl Input {
                 let texts = parts.iter().filter_map(|part| part["text"].as_str());
                 vec![counted(&texts.collect::<Vec<_>>().join(" "))]
             }
-        }
+        })
     }
+}
+
+fn at_most(asked: usize, most: usize, what: &str) -> Result<(), String> {
+    let why = || format!("I make no more than {most} {what} at once, and this asks for {asked}.");
+    if asked > most { Err(why()) } else { Ok(()) }
 }
 
 #[derive(Deserialize)]
@@ -53,11 +73,15 @@ pub struct Completion {
 
 impl Completion {
     /// How it is answered.
-    pub fn play(&self) -> Play {
-        let prompts = self.prompt.texts();
+    ///
+    /// # Errors
+    /// When it asks for too much.
+    pub fn play(&self) -> Result<Play, String> {
+        let prompts = self.prompt.texts()?;
+        let answers = self.n.unwrap_or(1).max(1);
+        at_most(prompts.len().saturating_mul(answers), CHOICES_MAX, "choices")?;
         let said: Vec<Said> =
             prompts.iter().map(|(prompt, _)| Said::answering(prompt, self.max_tokens)).collect();
-        let answers = self.n.unwrap_or(1).max(1);
         let candidates = answers.max(self.best_of.unwrap_or(1));
         let input_tokens: i64 = prompts.iter().map(|(_, tokens)| tokens).sum();
         let output_tokens = clamped(said.iter().map(|said| said.tokens.len()).sum::<usize>() * candidates);
@@ -75,11 +99,11 @@ impl Completion {
             let choices = texts.enumerate().map(|(index, said)| choice(index, &said.text(), Some(said)));
             let (mut body, choices) = (envelope, choices.collect::<Vec<_>>());
             (body["choices"], body["usage"]) = (json!(choices), usage);
-            return Play::Whole { body, steps };
+            return Ok(Play::Whole { body, steps });
         }
         let options = self.stream_options.as_ref();
         let include_usage = options.is_some_and(|options| options["include_usage"] == true);
-        Play::Events(events(said, answers, envelope, include_usage.then_some(usage)))
+        Ok(Play::Events(events(said, answers, envelope, include_usage.then_some(usage))))
     }
 }
 
@@ -124,9 +148,13 @@ pub struct Embedding {
 
 impl Embedding {
     /// How it is answered: the same text has the same vector, of length one.
-    pub fn play(&self) -> Play {
-        let texts = self.input.texts();
+    ///
+    /// # Errors
+    /// When it asks for too much.
+    pub fn play(&self) -> Result<Play, String> {
+        let texts = self.input.texts()?;
         let dimensions = self.dimensions.unwrap_or(DIMENSIONS_DEFAULT).clamp(1, DIMENSIONS_MAX);
+        at_most(texts.len() * dimensions, NUMBERS_MAX, "numbers")?;
         let as_base64 = self.encoding_format.as_deref() == Some("base64");
         let data = texts.iter().enumerate().map(|(index, (text, _))| {
             let vector = vector(text, dimensions);
@@ -138,13 +166,17 @@ impl Embedding {
             "object": "list", "data": data.collect::<Vec<_>>(), "model": self.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         });
-        Play::Whole { body, steps: 0 }
+        Ok(Play::Whole { body, steps: 0 })
     }
 }
 
 fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut of_text = crc32fast::Hasher::new();
+    of_text.update(text.as_bytes());
     let number = |index: usize| {
-        let hash = crc32fast::hash(format!("{index}:{text}").as_bytes());
+        let mut hasher = of_text.clone();
+        hasher.update(&index.to_le_bytes());
+        let hash = hasher.finalize();
         f32::from(u16::try_from(hash & 0xffff).unwrap_or_default()) / 32_768.0 - 1.0
     };
     let vector: Vec<f32> = (0..dimensions).map(number).collect();
@@ -168,7 +200,10 @@ pub struct Moderation {
 
 impl Moderation {
     /// How it is answered: an echo finds nothing wrong with anything.
-    pub fn play(&self) -> Play {
+    ///
+    /// # Errors
+    /// When it asks for too much.
+    pub fn play(&self) -> Result<Play, String> {
         let fields = |value: Value| -> Value {
             CATEGORIES
                 .iter()
@@ -176,14 +211,14 @@ impl Moderation {
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         };
-        let results = self.input.texts().into_iter().map(|_| {
+        let results = self.input.texts()?.into_iter().map(|_| {
             json!({
                 "flagged": false, "categories": fields(json!(false)), "category_scores": fields(json!(0.0)),
                 "category_applied_input_types": fields(json!([])),
             })
         });
         let body = json!({"id": id("modr-"), "model": self.model, "results": results.collect::<Vec<_>>()});
-        Play::Whole { body, steps: 0 }
+        Ok(Play::Whole { body, steps: 0 })
     }
 }
 
@@ -201,14 +236,29 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_too_much_at_once_is_refused() {
+        let embedding = |texts: usize, dimensions: usize| {
+            let body = json!({"model": "m", "input": vec!["a"; texts], "dimensions": dimensions});
+            serde_json::from_value::<Embedding>(body).expect("a request").play().is_ok()
+        };
+        assert!(embedding(2_048, 8) && embedding(256, 4_096));
+        assert!(!embedding(2_049, 1) && !embedding(257, 4_096));
+        let completion = |prompts: usize, n: usize| {
+            let body = json!({"model": "m", "prompt": vec!["a"; prompts], "n": n});
+            serde_json::from_value::<Completion>(body).expect("a request").play().is_ok()
+        };
+        assert!(completion(2, 64) && !completion(2, 65) && !completion(1, usize::MAX));
+    }
+
+    #[test]
     fn a_completions_stream_says_what_its_json_says() {
         let mut body = json!({"model": "m", "prompt": ["a", "b"], "n": 2, "max_tokens": 3});
         let play =
             |body: &Value| serde_json::from_value::<Completion>(body.clone()).expect("a request").play();
-        let Play::Whole { body: whole, .. } = play(&body) else { panic!("whole") };
+        let Ok(Play::Whole { body: whole, .. }) = play(&body) else { panic!("whole") };
         body["stream"] = json!(true);
         body["stream_options"] = json!({"include_usage": true});
-        let Play::Events(events) = play(&body) else { panic!("events") };
+        let Ok(Play::Events(events)) = play(&body) else { panic!("events") };
         let events: Vec<String> = (0..).map_while(events).collect();
         assert_eq!(events.last().map(String::as_str), Some("data: [DONE]\n\n"));
         let mut texts = vec![String::new(); 4];
