@@ -1,18 +1,29 @@
-//! Reads a request's body: bounded in length and in time.
+//! Reads a request's body: bounded in length and in time, and large ones all together.
 
 use super::error::GatewayError;
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures_util::StreamExt;
-use std::time::Duration;
+use futures_util::{FutureExt, StreamExt};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Largest body that is read: some inline images, as SDKs send them.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
 /// Up to here a body is read before its key is looked up; a larger one only from a key that may be used.
 const UNSEEN_BYTES_MAX: usize = 64 << 10;
-/// Longest pause between two pieces of a body.
+/// Longest pause between two pieces of a body, and longest time for all of them.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// What is larger than is read from anybody takes its bytes of these until its call is answered or streams.
+static ROOM: Semaphore = Semaphore::const_new(512 << 20);
+
+/// A whole body.
+pub struct Body {
+    /// As it came.
+    pub bytes: Bytes,
+    room: Option<SemaphorePermit<'static>>,
+}
 
 /// Whether the body is, or may turn out, too large to be read from just anybody.
 pub fn is_large(request: &HttpRequest) -> bool {
@@ -26,22 +37,48 @@ fn declared_bytes(request: &HttpRequest) -> Option<usize> {
 /// The whole body.
 ///
 /// # Errors
-/// When it is too large, too slow, or broken off.
-pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, GatewayError> {
+/// When it is too large, too slow, or broken off; when there are too many large ones already.
+pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, GatewayError> {
     const TOO_LARGE: GatewayError = GatewayError::TooLarge { bytes_max: BODY_BYTES_MAX };
     let declared = declared_bytes(request).unwrap_or(0);
     if declared > BODY_BYTES_MAX {
         return Err(TOO_LARGE);
     }
-    let mut body = Bytes::new();
+    let mut began = None;
+    let mut body = Body { bytes: Bytes::new(), room: None };
     loop {
-        let piece = tokio::time::timeout(PIECE_TIMEOUT, payload.next());
-        match piece.await.map_err(|_| GatewayError::BodyTimeout)? {
+        // Most bodies are there with their heads, and need no timer.
+        let piece = match payload.next().now_or_never() {
+            Some(piece) => piece,
+            None => {
+                let left = BODY_TIMEOUT.saturating_sub(began.get_or_insert_with(Instant::now).elapsed());
+                let piece = tokio::time::timeout(left.min(PIECE_TIMEOUT), payload.next());
+                piece.await.map_err(|_| GatewayError::BodyTimeout)?
+            }
+        };
+        match piece {
             None => return Ok(body),
-            Some(Ok(piece)) if body.len() + piece.len() <= BODY_BYTES_MAX => append(&mut body, piece),
+            Some(Ok(piece)) if body.bytes.len() + piece.len() <= BODY_BYTES_MAX => body.append(piece)?,
             Some(Ok(_)) => return Err(TOO_LARGE),
             Some(Err(_)) => return Err(GatewayError::Malformed("The body broke off.".into())),
         }
+    }
+}
+
+impl Body {
+    fn append(&mut self, piece: Bytes) -> Result<(), GatewayError> {
+        let bytes = self.bytes.len() + piece.len();
+        let more = bytes.saturating_sub(self.bytes.len().max(UNSEEN_BYTES_MAX));
+        if more > 0 {
+            let more = u32::try_from(more).map_err(|_| GatewayError::Busy)?;
+            let room = ROOM.try_acquire_many(more).map_err(|_| GatewayError::Busy)?;
+            match &mut self.room {
+                Some(taken) => taken.merge(room),
+                none => *none = Some(room),
+            }
+        }
+        append(&mut self.bytes, piece);
+        Ok(())
     }
 }
 
@@ -54,4 +91,25 @@ pub fn append(pieces: &mut Bytes, piece: Bytes) {
     let mut all = BytesMut::from(std::mem::take(pieces));
     all.extend_from_slice(&piece);
     *pieces = all.freeze();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_find_room_for_so_much_and_no_more() {
+        let piece = Bytes::from(vec![0; BODY_BYTES_MAX]);
+        let read = || {
+            let mut body = Body { bytes: Bytes::new(), room: None };
+            body.append(piece.clone()).map(|()| body)
+        };
+        // Each leaves free what is read from anybody, and so one more than 16 may fit in part.
+        let bodies: Vec<Body> = (0..16).map(|_| read().unwrap_or_else(|_| panic!("room"))).collect();
+        assert!(matches!(read(), Err(GatewayError::Busy)));
+        let mut small = Body { bytes: Bytes::new(), room: None };
+        assert!(small.append(piece.slice(..UNSEEN_BYTES_MAX)).is_ok() && small.room.is_none());
+        drop(bodies);
+        assert!(read().is_ok());
+    }
 }

@@ -102,7 +102,7 @@ impl Metered {
             return Box::pin(self.answer_form(request, payload, &asking)).await;
         }
         let body = body::read(request, payload).await?;
-        let json = match JsonRequest::parse(self.endpoint, &body) {
+        let json = match JsonRequest::parse(self.endpoint, &body.bytes) {
             Ok(json) => json,
             // Only a key that may be used learns what is wrong with its request.
             Err(error) => return hold::admit_key(store, &asking).await.and(Err(error)),

@@ -2,10 +2,13 @@
 
 use super::error::GatewayError;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+
+/// Most fields of an object that is read by name; the routes have some dozens.
+const FIELDS_MAX: usize = 1_024;
 
 /// Names and values as they were written.
 #[derive(Debug)]
@@ -23,6 +26,26 @@ pub fn read<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
 /// What an object says, if it is one: an array would be read as a list of fields.
 pub fn object<'a, T: Deserialize<'a>>(part: &'a RawValue) -> Option<T> {
     Some(part).filter(|part| part.get().starts_with('{')).and_then(read)
+}
+
+/// Shows `see` each element of an array, however many there are. `false`: it is none.
+pub fn each<'a>(array: &'a RawValue, see: impl FnMut(&'a RawValue)) -> bool {
+    struct Elements<F>(F);
+    impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut array: A) -> Result<(), A::Error> {
+            while let Some(element) = array.next_element()? {
+                self.0(element);
+            }
+            Ok(())
+        }
+    }
+    serde_json::Deserializer::from_str(array.get()).deserialize_seq(Elements(see)).is_ok()
 }
 
 /// Reads what came as bytes. Nearly all of it is text, which is found out once, and not for each string in it.
@@ -119,6 +142,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
                 while let Some((Name(name), value)) = map.next_entry()? {
+                    if fields.len() == FIELDS_MAX {
+                        return Err(A::Error::custom("too many fields"));
+                    }
                     fields.push((name, value));
                 }
                 Ok(fields)

@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Output};
 use super::error::GatewayError;
-use super::json::{Name, Object, Writer, malformed, object, quoted, read};
+use super::json::{Name, Object, Writer, each, malformed, object, quoted, read};
 use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
 use serde::Deserialize;
@@ -188,13 +188,14 @@ fn max_tokens(fields: &Object<'_>, bounds: &'static [&'static str]) -> Result<Op
 
 /// A text is one prompt, and so is an array of tokens; an array of either are several.
 fn prompts(prompt: Option<&RawValue>) -> i64 {
-    let elements = prompt.and_then(|prompt| serde_json::from_str::<Vec<&RawValue>>(prompt.get()).ok());
-    match elements {
-        Some(elements) if elements.iter().any(|element| element.get().starts_with(['"', '['])) => {
-            i64::try_from(elements.len()).unwrap_or(i64::MAX)
-        }
-        _ => 1,
+    let (mut elements, mut several) = (0, false);
+    if let Some(prompt) = prompt {
+        each(prompt, |element| {
+            elements += 1;
+            several |= element.get().starts_with(['"', '[']);
+        });
     }
+    if several { elements } else { 1 }
 }
 
 /// What Anthropic adds by itself to a request that has tools; most for those that are its own, and for what cannot be read.
@@ -204,20 +205,26 @@ fn added_by_tools(tools: Option<&RawValue>) -> i64 {
         #[serde(borrow)]
         r#type: Option<Name<'a>>,
     }
-    let tools: Vec<&RawValue> = tools.and_then(read).unwrap_or_default();
     let is_callers = |tool: &RawValue| {
         object::<Tool<'_>>(tool).is_some_and(|tool| tool.r#type.is_none_or(|Name(kind)| kind == "custom"))
     };
-    let own = tools.iter().filter(|tool| !is_callers(tool)).count();
-    let some = i64::from(!tools.is_empty());
-    TOOLS_TOKENS_MAX.saturating_mul(some.saturating_add(i64::try_from(own).unwrap_or(i64::MAX)))
+    let (mut some, mut own) = (0, 0);
+    if let Some(tools) = tools {
+        each(tools, |tool| {
+            some = 1;
+            own += i64::from(!is_callers(tool));
+        });
+    }
+    TOOLS_TOKENS_MAX.saturating_mul(some + own)
 }
 
 /// The query is read again beside each document (Voyage AI's pricing: query tokens times documents, and all documents).
 fn added_by_documents(query: Option<&RawValue>, documents: Option<&RawValue>) -> i64 {
-    let documents = documents.and_then(read).map_or(0, |documents: Vec<&RawValue>| documents.len());
-    let bytes = query.map_or(0, |query| query.get().len());
-    i64::try_from(bytes.saturating_mul(documents)).unwrap_or(i64::MAX)
+    let (bytes, mut tokens) = (query.map_or(0, |query| query.get().len()), 0_usize);
+    if let Some(documents) = documents {
+        each(documents, |_| tokens = tokens.saturating_add(bytes));
+    }
+    i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
 fn include_usage(options: Option<&RawValue>) -> Result<bool, GatewayError> {
@@ -319,6 +326,8 @@ mod tests {
             assert_eq!(refused_field(&body), field, "{double}");
         }
         assert!(parse(r#"{"model":"m","messages":[],"x":1,"x":2}"#).is_ok());
+        let with = |fields: usize| format!(r#"{{"model":"m","messages":[]{}}}"#, r#","x":1"#.repeat(fields));
+        assert!(parse(&with(1_000)).is_ok() && parse(&with(1_100)).is_err());
     }
 
     #[test]
