@@ -278,6 +278,7 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     let (keeping, ending) = (gateway.clone(), gateway.clone());
     let (keeping_store, ending_store) = (house.store.clone(), house.store.clone());
     let keeper = actix_web::rt::spawn(async move { keeping.keep_tallies(keeping_store).await });
+    give_up_the_stuck(&listener);
     let served = HttpServer::new(move || {
         wake_patiently();
         let means = Means {
@@ -316,6 +317,21 @@ pub async fn serve(house: House, listener: TcpListener) -> io::Result<()> {
     served
 }
 
+/// A caller who has not taken a byte of what waits for him in so long has left: his connection breaks, and what is held for
+/// him is settled. Connections inherit it from the listener (tcp(7), `TCP_USER_TIMEOUT`).
+#[cfg(target_os = "linux")]
+fn give_up_the_stuck(listener: &TcpListener) {
+    use std::os::fd::AsRawFd;
+    const PATIENCE_MS: uapi::c::c_int = 300_000;
+    let (level, option) = (uapi::c::IPPROTO_TCP, uapi::c::TCP_USER_TIMEOUT);
+    if let Err(error) = uapi::setsockopt(listener.as_raw_fd(), level, option, &PATIENCE_MS) {
+        tracing::debug!(%error, "callers who take nothing are not given up");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_the_stuck(_: &TcpListener) {}
+
 /// Lets this thread, a worker's, and those it starts wait for their turn when something arrives, and not interrupt whoever is
 /// running: by then more has arrived, and one turn reads it all (sched(7), `SCHED_BATCH`). The ledger's thread stays as it
 /// is, since all calls wait for it.
@@ -329,3 +345,22 @@ fn wake_patiently() {
 
 #[cfg(not(target_os = "linux"))]
 fn wake_patiently() {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn connections_are_given_up_when_their_callers_take_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        give_up_the_stuck(&listener);
+        let _caller = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let (connection, _) = listener.accept().expect("accepted");
+        let mut patience_ms: uapi::c::c_int = 0;
+        let (level, option) = (uapi::c::IPPROTO_TCP, uapi::c::TCP_USER_TIMEOUT);
+        uapi::getsockopt(connection.as_raw_fd(), level, option, &mut patience_ms).expect("read");
+        assert_eq!(patience_ms, 300_000);
+    }
+}

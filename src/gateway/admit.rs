@@ -22,7 +22,7 @@ pub struct Caller {
 pub fn admit_key(policy: &Policy, caller: Caller) -> Result<(), GatewayError> {
     let snapshot = &policy.snapshot;
     if !snapshot.owner.enabled {
-        return Err(GatewayError::KeyDisabled);
+        return Err(GatewayError::AccountDisabled);
     }
     match snapshot.key.standing().status(caller.now_ms) {
         Status::Disabled => return Err(GatewayError::KeyDisabled),

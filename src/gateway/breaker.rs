@@ -83,6 +83,8 @@ struct Health {
     circuit: Circuit,
     /// It asked to be left alone until then.
     rests_until: Option<Instant>,
+    /// By which it is counted.
+    name: String,
     figures: UpstreamFigures,
     /// Not stored yet: by the beginning of their hour, the present one last.
     tallies: Vec<(i64, Tally)>,
@@ -123,9 +125,15 @@ impl Breakers {
         let health = healths.entry(upstream.id).or_insert_with(|| Health {
             circuit: Circuit::Closed { failures: 0 },
             rests_until: None,
+            name: upstream.name.clone(),
             figures: self.0.figures.of(upstream.id, &upstream.name),
             tallies: Vec::new(),
         });
+        if health.name != upstream.name {
+            self.0.figures.forget(upstream.id, &health.name);
+            health.figures = self.0.figures.of(upstream.id, &upstream.name);
+            health.name.clone_from(&upstream.name);
+        }
         let admitted = health.circuit.admit(Instant::now());
         health.figures.set(health.circuit.state());
         let began = Instant::now();
@@ -214,7 +222,9 @@ impl From<Failure> for End {
         match failure {
             Failure::Error(UpstreamError::Unreachable) => Self::Unreachable,
             Failure::Error(UpstreamError::TimedOut) => Self::TimedOut,
-            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge) => Self::BrokeOff,
+            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge | UpstreamError::NoAnswer) => {
+                Self::BrokeOff
+            }
             Failure::Error(UpstreamError::Unusable | UpstreamError::Private) => Self::Unusable,
             Failure::Status => Self::BadStatus,
             Failure::Secret => Self::BadSecret,
@@ -253,6 +263,9 @@ impl Attempt {
     fn works(mut self, end: End) {
         self.judged = true;
         self.breakers.with(self.upstream_id, |health| {
+            if matches!(end, End::Answered(_)) {
+                health.rests_until = None;
+            }
             health.circuit.succeed();
             health.figures.succeeded();
             health.count(end);
@@ -433,7 +446,17 @@ mod tests {
         let breakers = Breakers::new(Upstreams::default());
         breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::from_secs(60)));
         assert!(breakers.rest(1).is_some_and(|rest| rest > Duration::from_secs(50)));
+        breakers.admit(&upstream(1)).expect("closed").busy();
+        assert!(breakers.rest(1).is_some());
         breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::ZERO));
         assert_eq!((breakers.rest(1), breakers.rest(2)), (None, None));
+    }
+
+    #[test]
+    fn an_upstream_that_answers_again_rests_no_longer() {
+        let breakers = Breakers::new(Upstreams::default());
+        breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::from_secs(60)));
+        breakers.admit(&upstream(1)).expect("closed").succeeded();
+        assert_eq!(breakers.rest(1), None);
     }
 }

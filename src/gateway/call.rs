@@ -6,9 +6,9 @@ use super::error::GatewayError;
 use super::figures::RouteFigures;
 use super::form::Form;
 use super::hold::{self, Asking, Books, Held};
-use super::relay::{Errand, Refusal, Relayed};
+use super::relay::{Errand, Refusal, Relayed, status_of};
 use super::request::JsonRequest;
-use super::responses::Memory;
+use super::responses::{self, Memory};
 use super::settle::{OpenCall, Settled};
 use super::wish::Wish;
 use super::{Gateway, anthropic, authenticate, body, count, stream};
@@ -19,17 +19,16 @@ use crate::ledger::{Ledger, Left, Outcome};
 use crate::request_id::{self, REQUEST_ID};
 use crate::store::Store;
 use crate::vault::Vault;
-use actix_web::http::StatusCode;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::http::{ConnectionType, StatusCode, Version};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use http::Method;
-use std::fmt::Display;
-
-/// Largest JSON answer that is read from an upstream.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What the call was charged, and what is left to spend.
 const CREDITS: HeaderName = HeaderName::from_static("x-keyhouse-credits");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const CREDITS_REMAINING: HeaderName = HeaderName::from_static("x-keyhouse-credits-remaining");
 
 /// What calls are made through, by one worker.
@@ -76,6 +75,11 @@ pub async fn answer(request: HttpRequest, payload: web::Payload) -> Result<HttpR
     let answered = metered.answer(&request, payload, request_id).await;
     let mut response = answered.unwrap_or_else(|error| error.respond(endpoint.dialect(), request_id));
     metered.figures.answered(response.status());
+    if request.version() == Version::HTTP_10 && matches!(response.body().size(), BodySize::Stream) {
+        // Knows no chunks: the answer ends with the connection.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from(request_id));
     if endpoint.dialect() == Dialect::Anthropic {
         // Where Anthropic's SDKs look for it.
@@ -152,23 +156,23 @@ impl Metered {
             Dialect::Anthropic => anthropic::headers(request.headers()),
             Dialect::OpenAi | Dialect::Echo => Ok(http::HeaderMap::new()),
         };
+        let ids = Ids { endpoint, request_id: asking.charge_id };
         let relayed = match headers {
             Ok(headers) => {
                 let (method, path, stream) = (Method::POST, endpoint.path(), wish.stream);
-                let errand = Errand { method, endpoint, path, headers, stream, payload_for };
+                let errand = Errand { method, ids, path, headers, stream, payload_for };
                 gateway.relay(vault).call(routes, &errand, &mut open).await
             }
             Err(error) => Err(error),
         };
         let memory =
             wish.store.then(|| Memory { store: Store::clone(store), user_id, model: wish.model.clone() });
-        let ids = Ids { endpoint, request_id: asking.charge_id };
         match relayed {
+            Ok(Relayed::Whole { status, body }) => whole(status, body, open, ids, memory).await,
             Ok(Relayed::Answer(answer)) if answer.is_events() => {
                 Ok(events(answer, open, ids, wish.show_usage, memory))
             }
-            Ok(Relayed::Answer(answer)) if endpoint == Endpoint::Speech => Ok(bytes(answer, open)),
-            Ok(Relayed::Answer(answer)) => whole(answer, open, ids, memory).await,
+            Ok(Relayed::Answer(answer)) => Ok(bytes(answer, open)),
             Ok(Relayed::Refusal(refusal)) => {
                 open.release().await;
                 Ok(refused(refusal))
@@ -194,25 +198,19 @@ fn asking_as(request: &HttpRequest, reach: &Reach, charge_id: i64) -> Result<Ask
     Ok(Asking { digest, address: reach.client_address(request), charge_id })
 }
 
-/// An answer that is read whole, metered, and given only after its charge is committed.
+/// An answer that came whole, given only after its charge is committed.
 ///
 /// # Errors
-/// When it is none, or its charge cannot be committed.
+/// When its charge cannot be committed.
 pub(super) async fn whole(
-    mut answer: Answer,
+    status: StatusCode,
+    body: Bytes,
     mut open: Box<OpenCall>,
     ids: Ids,
     memory: Option<Memory>,
 ) -> Result<HttpResponse, GatewayError> {
-    let status = status_of(&answer);
-    let body = answer.whole(ANSWER_BYTES_MAX).await;
-    let body = match body {
-        Ok(body) if open.meter.read_whole(&body) => body,
-        // Nothing of it reached the caller, so nothing is charged.
-        Ok(_) => return Err(spoiled(open, "it is not one").await),
-        Err(error) => return Err(spoiled(open, error).await),
-    };
     open.answering(status);
+    let body = if ids.endpoint == Endpoint::Responses { responses::reworded(body) } else { body };
     let settled = open.settle(Outcome::Complete).await?;
     if let Some(memory) = memory {
         memory.keep(&open).await;
@@ -225,12 +223,6 @@ pub(super) async fn whole(
         say_left(&mut response, Some(left));
     }
     Ok(response.body(body))
-}
-
-async fn spoiled(mut open: Box<OpenCall>, why: impl Display) -> GatewayError {
-    tracing::warn!(%why, "an upstream's answer cannot be passed on");
-    open.release().await;
-    GatewayError::UpstreamUnavailable
 }
 
 fn events(
@@ -268,10 +260,6 @@ fn bytes(answer: Answer, mut open: Box<OpenCall>) -> HttpResponse {
         .streaming(stream::relay_bytes(answer, open))
 }
 
-fn status_of(answer: &Answer) -> StatusCode {
-    StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::OK)
-}
-
 fn say_left(response: &mut HttpResponseBuilder, left: Option<Left>) {
     if let Some(Left(micros)) = left {
         response.insert_header((CREDITS_REMAINING, Credits::from_micros(micros).to_string()));
@@ -281,8 +269,10 @@ fn say_left(response: &mut HttpResponseBuilder, left: Option<Left>) {
 /// The upstream's own 4xx.
 pub(super) fn refused(refusal: Refusal) -> HttpResponse {
     let mut response = HttpResponse::build(refusal.status);
-    if let Some(value) = refusal.retry_after.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
-        response.insert_header((RETRY_AFTER, value));
+    for (name, value) in [(RETRY_AFTER, refusal.retry_after), (SHOULD_RETRY, refusal.should_retry)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+            response.insert_header((name, value));
+        }
     }
     response.content_type("application/json").body(refusal.body)
 }

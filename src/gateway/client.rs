@@ -6,7 +6,7 @@ use super::target::Target;
 use crate::domain::network::is_global;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, LocalBoxStream, StreamExt};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
@@ -30,6 +30,7 @@ use tower_service::Service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_IDLE_PER_HOST_MAX: usize = 256;
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may be silent.
@@ -77,10 +78,15 @@ pub enum UpstreamError {
     /// The answer is larger than is read.
     #[error("the upstream's answer is too large")]
     TooLarge,
+    /// What came is no answer to what was asked, whatever its status says.
+    #[error("the upstream's answer is not one")]
+    NoAnswer,
 }
 
 /// An answer's bytes as they come; nothing more after its end or an error.
 pub struct AnswerBody {
+    /// Comes before what the source has.
+    put_back: Bytes,
     source: Source,
     at_end: Option<AtEnd>,
 }
@@ -124,7 +130,12 @@ impl Source {
 
 impl AnswerBody {
     fn from(source: Source) -> Self {
-        Self { source, at_end: None }
+        Self { put_back: Bytes::new(), source, at_end: None }
+    }
+
+    /// Puts the bytes back that came last, to come again.
+    pub fn put_back(&mut self, piece: Bytes) {
+        self.put_back = piece;
     }
 
     /// Has `tell` told how it ends: by the error that comes in its place, or else when it is dropped, read to its end or
@@ -140,6 +151,9 @@ impl AnswerBody {
 
     /// The same, for who keeps no future meanwhile.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        if !self.put_back.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.put_back))));
+        }
         let piece = ready!(self.source.poll_next(context));
         match &piece {
             Some(Ok(_)) => {}
@@ -171,6 +185,8 @@ pub struct Answer {
     pub content_type: HeaderValue,
     /// When it wants to be asked again.
     pub retry_after: Option<HeaderValue>,
+    /// Whether it does at all, where it says so (OpenAI's and Anthropic's SDKs go by it).
+    pub should_retry: Option<HeaderValue>,
     /// The rest.
     pub body: AnswerBody,
 }
@@ -183,7 +199,8 @@ impl Answer {
         pieces: LocalBoxStream<'static, Bytes>,
     ) -> Self {
         let body = AnswerBody::from(Source::Here(pieces));
-        Self { status, content_type: HeaderValue::from_static(content_type), retry_after: None, body }
+        let content_type = HeaderValue::from_static(content_type);
+        Self { status, content_type, retry_after: None, should_retry: None, body }
     }
 
     /// Whether it is a stream of events.
@@ -386,6 +403,7 @@ impl Client {
             status: head.status,
             content_type: taken(&head.headers, CONTENT_TYPE).unwrap_or(HeaderValue::from_static("")),
             retry_after: taken(&head.headers, RETRY_AFTER),
+            should_retry: taken(&head.headers, SHOULD_RETRY),
             body: AnswerBody::from(source),
         })
     }

@@ -107,7 +107,7 @@ impl Content {
     /// A part that lies `depth` levels deep. serde's own bound holds for each part that is read by itself.
     fn survey_within(&mut self, part: &RawValue, depth: usize) -> Result<(), serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_str(part.get());
-        Walk::at(self, depth)?.deserialize(&mut reader)
+        Walk::at(self, depth)?.deserialize(&mut reader).map(drop)
     }
 }
 
@@ -138,7 +138,8 @@ impl<'a> Part<'a> {
     /// Counts an object once its fields are known: an image that is given twice is one image.
     fn settle(self, content: &mut Content, depth: usize) -> Result<(), serde_json::Error> {
         let kind = self.kind.as_deref().unwrap_or_default();
-        content.images += i64::from(self.image || matches!(kind, "input_image" | "image_url" | "computer_screenshot"));
+        content.images +=
+            i64::from(self.image || matches!(kind, "input_image" | "image_url" | "computer_screenshot"));
         content.files += i64::from(self.file || kind == "input_file");
         // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
         let is_bare = depth == ITEM_DEPTH && kind.is_empty() && self.id && !self.says;
@@ -169,6 +170,17 @@ fn once<T, E: serde::de::Error>(before: Option<T>) -> Result<(), E> {
     }
 }
 
+/// Whether a URL, or an object that has one, holds what it leads to.
+fn is_inline(link: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Link<'a> {
+        #[serde(borrow)]
+        url: Name<'a>,
+    }
+    let url = read(link).or_else(|| object(link).map(|Link { url }| url));
+    url.is_some_and(|Name(url)| url.starts_with("data:"))
+}
+
 struct Walk<'a> {
     content: &'a mut Content,
     /// Of the value that is read next.
@@ -189,21 +201,22 @@ impl<'a> Walk<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
+    /// Whether there is anything.
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<bool, A::Error> {
         let mut part = Part::default();
         while let Some(Name(key)) = map.next_key()? {
             match &*plain(&key) {
@@ -220,48 +233,51 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     self.content.other_bytes += map.next_value::<&RawValue>()?.get().len();
                 }
                 "input_audio" | "audio_url" => {
-                    let bytes = map.next_value::<&RawValue>()?.get().len();
-                    self.content.sound_bytes += bytes;
-                    self.content.other_bytes += bytes;
+                    let sound = map.next_value::<&RawValue>()?;
+                    self.content.other_bytes += sound.get().len();
+                    match &*key == "audio_url" && !is_inline(sound) {
+                        true => part.file = true,
+                        false => self.content.sound_bytes += sound.get().len(),
+                    }
                 }
                 "source" => once(part.source.replace(map.next_value()?))?,
                 key => {
+                    let is_there = map.next_value_seed(self.inner()?)?;
                     part.id |= key == "id";
-                    part.says |= matches!(key, "role" | "content");
-                    map.next_value_seed(self.inner()?)?;
+                    part.says |= is_there && matches!(key, "role" | "content");
                 }
             }
         }
-        part.settle(self.content, self.depth).map_err(serde::de::Error::custom)
+        part.settle(self.content, self.depth).map(|()| true).map_err(serde::de::Error::custom)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<bool, A::Error> {
         while seq.next_element_seed(self.inner()?)?.is_some() {}
-        Ok(())
+        Ok(true)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
+        Ok(true)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
+        Ok(true)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, _: u64) -> Result<bool, E> {
+        Ok(true)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
+        Ok(true)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
+        Ok(true)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
     }
 }
 
@@ -308,6 +324,10 @@ mod tests {
         let (content, bytes) = survey_of(&messages);
         assert!(!content.is_text());
         assert!(content.tokens_max(bytes) >= FILE_TOKENS_MAX + 100);
+        let by_url = |url: &str| serde_json::json!([{"type": "audio_url", "audio_url": {"url": url}}]);
+        assert_eq!(survey_of(&by_url("https://example.com/an-hour.mp3")).0.files, 1);
+        let inline = survey_of(&by_url("data:audio/mpeg;base64,AAAA")).0;
+        assert!(inline.files == 0 && inline.sound_bytes > 0);
     }
 
     #[test]
@@ -345,6 +365,7 @@ mod tests {
         let has_references = |input: &serde_json::Value| survey_of(input).0.has_references();
         assert!(has_references(&serde_json::json!([{"id": "msg_1"}])));
         assert!(has_references(&serde_json::json!([{"type": null, "id": "msg_1"}])));
+        assert!(has_references(&serde_json::json!([{"id": "msg_1", "role": null, "content": null}])));
         assert!(!has_references(&serde_json::json!([{"id": "msg_1", "role": "user", "content": "hi"}])));
         assert!(!has_references(&serde_json::json!([
             {"type": "computer_call", "id": "c", "pending_safety_checks": [{"id": "s", "code": "x"}]},
@@ -375,11 +396,16 @@ mod tests {
             content.survey(serde_json::from_str(text).expect("JSON")).map(|()| content)
         };
         let images = |text: &str| survey(text).expect("readable").images;
-        assert_eq!(images(r#"[{"type": "imag\u0065", "source": {"type": "url", "url": "https://example.com"}}]"#), 1);
+        assert_eq!(
+            images(r#"[{"type": "imag\u0065", "source": {"type": "url", "url": "https://example.com"}}]"#),
+            1
+        );
         assert_eq!(images(r#"[{"Type": "image", "\u017fource": {"type": "file", "file_id": "f"}}]"#), 1);
         assert_eq!(images(r#"[{"type": "x", "Image_URL": {"url": "https://example.com/a.png"}}]"#), 1);
         assert_eq!(images(r#"[{"type": ["image"], "text": "image"}]"#), 0);
-        assert!(survey(r#"[{"type": "item_referenc\u0065", "id": "m"}]"#).expect("readable").has_references());
+        assert!(
+            survey(r#"[{"type": "item_referenc\u0065", "id": "m"}]"#).expect("readable").has_references()
+        );
         for doubled in [
             r#"[{"type": "text", "type": "image", "source": {"type": "file", "file_id": "f"}}]"#,
             r#"[{"type": "image", "typ\u0065": "text", "source": {"type": "file", "file_id": "f"}}]"#,

@@ -29,6 +29,9 @@ pub enum GatewayError {
     /// The key or its owner is switched off.
     #[error("This API key is disabled. Its owner can enable it again.")]
     KeyDisabled,
+    /// The owner's account is switched off.
+    #[error("The account of this API key is disabled. An administrator can enable it again.")]
+    AccountDisabled,
     /// The key's last moment has passed.
     #[error("This API key has expired. Its owner can extend it.")]
     KeyExpired,
@@ -103,7 +106,7 @@ pub enum GatewayError {
         retry_after_s: u64,
     },
     /// An upstream's stream ended before its end; said in the stream itself.
-    #[error("The upstream broke off in the middle of its answer. What came before was charged. Try again.")]
+    #[error("The upstream broke off in the middle of its answer. What it had made is charged. Try again.")]
     StreamBrokeOff,
     /// The database is away: nothing goes through unmetered.
     #[error("The server cannot reach its database at the moment. Try again soon.")]
@@ -126,9 +129,12 @@ impl GatewayError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoKey | Self::UnknownKey | Self::TwoKeys | Self::KeyDisabled | Self::KeyExpired => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::NoKey
+            | Self::UnknownKey
+            | Self::TwoKeys
+            | Self::KeyDisabled
+            | Self::AccountDisabled
+            | Self::KeyExpired => StatusCode::UNAUTHORIZED,
             Self::IpNotAllowed | Self::ModelNotAllowed => StatusCode::FORBIDDEN,
             Self::ModelNotFound | Self::RouteNotFound | Self::ResponseNotFound => StatusCode::NOT_FOUND,
             Self::KeyLimitReached | Self::AccountCreditsExhausted => StatusCode::TOO_MANY_REQUESTS,
@@ -164,7 +170,7 @@ impl GatewayError {
     fn code(&self) -> &'static str {
         match self {
             Self::NoKey | Self::UnknownKey | Self::TwoKeys => "invalid_api_key",
-            Self::KeyDisabled => "key_disabled",
+            Self::KeyDisabled | Self::AccountDisabled => "key_disabled",
             Self::KeyExpired => "key_expired",
             Self::IpNotAllowed => "ip_not_allowed",
             Self::ModelNotAllowed => "model_not_allowed",
@@ -254,11 +260,11 @@ impl GatewayError {
 }
 
 /// What an upstream's refusal is called that gives no reason, in the body of a dialect.
-pub(super) fn refused_body(dialect: Dialect, status: StatusCode) -> String {
+pub(super) fn refused_body(dialect: Dialect, status: StatusCode, request_id: i64) -> String {
     const MESSAGE: &str = "The upstream of this model refuses this request, and does not say why.";
     const CODE: &str = "upstream_refused";
     match dialect {
-        Dialect::Anthropic => anthropic_body(status, MESSAGE, CODE, 0),
+        Dialect::Anthropic => anthropic_body(status, MESSAGE, CODE, request_id),
         Dialect::OpenAi | Dialect::Echo => error_body(MESSAGE, "invalid_request_error", None, CODE),
     }
 }
@@ -345,6 +351,7 @@ mod tests {
             (GatewayError::NoKey, 401, "invalid_request_error", "invalid_api_key"),
             (GatewayError::UnknownKey, 401, "invalid_request_error", "invalid_api_key"),
             (GatewayError::KeyDisabled, 401, "invalid_request_error", "key_disabled"),
+            (GatewayError::AccountDisabled, 401, "invalid_request_error", "key_disabled"),
             (GatewayError::KeyExpired, 401, "invalid_request_error", "key_expired"),
             (GatewayError::IpNotAllowed, 403, "permission_error", "ip_not_allowed"),
             (GatewayError::ModelNotAllowed, 403, "permission_error", "model_not_allowed"),

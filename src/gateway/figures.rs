@@ -176,6 +176,18 @@ impl Upstreams {
         );
     }
 
+    /// Those of an upstream that has another name now are told no longer.
+    pub fn forget(&self, id: i64, name: &str) {
+        let labels = || [("upstream_id", id.to_string()), ("upstream", name.to_owned())];
+        for result in RESULTS {
+            let [id, name] = labels();
+            self.calls.remove(&[id, name, ("result", result.to_owned())]);
+        }
+        self.state.remove(&labels());
+        self.failures.remove(&labels());
+        self.openings.remove(&labels());
+    }
+
     /// Those of one upstream, looked up once.
     pub fn of(&self, id: i64, name: &str) -> UpstreamFigures {
         let labels = || [("upstream_id", id.to_string()), ("upstream", name.to_owned())];
@@ -229,7 +241,7 @@ impl UpstreamFigures {
         let result = match failure {
             Failure::Error(UpstreamError::Unreachable) => 1,
             Failure::Error(UpstreamError::TimedOut) => 2,
-            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge) => 3,
+            Failure::Error(UpstreamError::BrokeOff | UpstreamError::TooLarge | UpstreamError::NoAnswer) => 3,
             Failure::Status => 4,
             Failure::Secret => 5,
             Failure::Error(UpstreamError::Unusable | UpstreamError::Private) => 6,

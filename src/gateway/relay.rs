@@ -2,28 +2,34 @@
 //! answer is on its way there is no second try.
 
 use super::breaker::{Attempt, Breakers, Failure};
+use super::call::Ids;
 use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
 use super::endpoint::Endpoint;
 use super::error::{GatewayError, refused_body};
 use super::figures::TryFigures;
+use super::meter::Seen;
 use super::retry::{self, Budget};
 use super::settle::OpenCall;
 use super::snapshots::Snapshots;
-use super::tried::{Failing, Tried, seconds};
+use super::sse::{Event, Events};
+use super::tried::{Failing, Tried};
 use crate::domain::upstream::Dialect;
 use crate::metrics::Counter;
 use crate::store::models::Route;
 use crate::vault::Vault;
 use actix_web::http::StatusCode;
+use bytes::Bytes;
 use http::Method;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderValue};
 use rand::{Rng, RngExt};
 use serde::Deserialize;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// Largest JSON answer that is read from an upstream.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// An upstream's refusal longer than this is not passed on.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
 /// Before an upstream is tried again; at random, so that calls that failed together do not come back together.
@@ -49,8 +55,8 @@ pub struct Relay<'a> {
 pub struct Errand<'a> {
     /// How.
     pub method: Method,
-    /// Which route.
-    pub endpoint: Endpoint,
+    /// Which route, and which request.
+    pub ids: Ids,
     /// Behind the upstream's base URL.
     pub path: &'a str,
     /// What the route's dialect takes over from the caller, checked.
@@ -63,7 +69,14 @@ pub struct Errand<'a> {
 
 /// What came of a call.
 pub enum Relayed {
-    /// An answer, its body still to come.
+    /// An answer that came whole, read by the call's meter.
+    Whole {
+        /// Of the answer.
+        status: StatusCode,
+        /// All of it.
+        body: Bytes,
+    },
+    /// Events, or a sound: its body is still to come.
     Answer(Answer),
     /// The upstream refuses the call itself (4xx).
     Refusal(Refusal),
@@ -73,8 +86,9 @@ pub enum Relayed {
 pub struct Refusal {
     /// As it is.
     pub status: StatusCode,
-    /// When to try again, if the upstream says.
-    pub retry_after: Option<Vec<u8>>,
+    /// When to try again, and whether to, if the upstream says.
+    pub retry_after: Option<HeaderValue>,
+    pub should_retry: Option<HeaderValue>,
     /// JSON.
     pub body: String,
 }
@@ -91,7 +105,7 @@ impl Relay<'_> {
     /// after the first is paid for by the budget.
     ///
     /// # Errors
-    /// [`GatewayError::UpstreamUnavailable`] when none does.
+    /// [`GatewayError::UpstreamUnavailable`] when none does, or [`GatewayError::UpstreamsRest`] when they say until when.
     pub async fn call(
         &self,
         routes: Vec<Arc<Route>>,
@@ -159,13 +173,25 @@ impl Relay<'_> {
         route: &Route,
         errand: &Errand<'_>,
         open: &mut OpenCall,
-        attempt: Attempt,
+        mut attempt: Attempt,
     ) -> Result<Relayed, Failing> {
         open.contacting(route.upstream.id);
         let failing = match self.try_one(route, errand).await {
-            Ok(Try::Answer(answer)) => {
+            Ok(Try::Answer(mut answer)) => {
                 open.first_byte();
-                return Ok(Relayed::Answer(watched(answer, attempt)));
+                attempt.answered();
+                match begun(&mut answer, errand.ids.endpoint, open).await {
+                    Ok(Some(body)) => {
+                        attempt.succeeded();
+                        return Ok(Relayed::Whole { status: status_of(&answer), body });
+                    }
+                    Ok(None) => return Ok(Relayed::Answer(watched(answer, attempt))),
+                    Err(error) => {
+                        tracing::warn!(upstream.id = route.upstream.id, %error, "an upstream's answer is lost");
+                        // Made once already, it may be paid for: not again by the same upstream.
+                        Failing { passing: false, ..error.into() }
+                    }
+                }
             }
             Ok(Try::Refusal(refusal)) => {
                 attempt.succeeded();
@@ -192,7 +218,7 @@ impl Relay<'_> {
         let payload = (errand.payload_for)(&route.upstream_model);
         let (answer, opened) = if dialect == Dialect::Echo {
             let pace = Duration::from_millis(u64::try_from(upstream.pace_ms).unwrap_or(0));
-            (echo::answer(errand.endpoint, &payload, pace).await?, None)
+            (echo::answer(errand.ids.endpoint, &payload, pace).await?, None)
         } else {
             let opened = self.snapshots.open_upstream(self.vault, route, dialect)?;
             let call = Call {
@@ -222,8 +248,7 @@ impl Relay<'_> {
                 })
             }
             429 => {
-                let mut refusal = refusal(answer, marks(), errand).await;
-                refusal.retry_after = rest.map(|rest| seconds(rest).to_string().into_bytes());
+                let refusal = refusal(answer, marks(), errand).await;
                 Ok(Try::Failed(Failing { failure: None, refusal: Some(refusal), rest, passing: false }))
             }
             400..=499 => Ok(Try::Refusal(refusal(answer, marks(), errand).await)),
@@ -237,9 +262,36 @@ impl Relay<'_> {
     }
 }
 
+/// Waits for as much of an answer as it takes to know that it is one: all of it where it is given whole, else its first
+/// piece. Until then nothing of it has reached the caller, and somebody else may still answer.
+///
+/// # Errors
+/// When it is none, or does not come.
+async fn begun(
+    answer: &mut Answer,
+    endpoint: Endpoint,
+    open: &mut OpenCall,
+) -> Result<Option<Bytes>, UpstreamError> {
+    if !answer.is_events() && endpoint != Endpoint::Speech {
+        let body = answer.whole(ANSWER_BYTES_MAX).await?;
+        return if open.meter.read_whole(&body) { Ok(Some(body)) } else { Err(UpstreamError::NoAnswer) };
+    }
+    let first = answer.body.next().await.ok_or(UpstreamError::BrokeOff)??;
+    if answer.is_events() {
+        let mut events = Events::default();
+        events.push(first.clone());
+        let event = events.next_event().ok().flatten();
+        let data = event.as_ref().and_then(Event::data);
+        if data.is_some_and(|data| open.meter.clone().read_event(&data) == Seen::Error) {
+            return Err(UpstreamError::NoAnswer);
+        }
+    }
+    answer.body.put_back(first);
+    Ok(None)
+}
+
 /// An answer whose end tells the upstream's breaker how it went. A caller who leaves in the middle tells nothing bad.
-fn watched(mut answer: Answer, mut attempt: Attempt) -> Answer {
-    attempt.answered();
+fn watched(mut answer: Answer, attempt: Attempt) -> Answer {
     answer.body.at_end(|error| match error {
         Some(error) => attempt.failed(Failure::Error(error)),
         None => attempt.succeeded(),
@@ -309,8 +361,9 @@ fn upstream_marks(route: &Route, secret: Option<&str>) -> Marks {
 }
 
 impl Marks {
-    /// The text without them.
-    fn removed_from(&self, mut text: String) -> String {
+    /// The JSON without them.
+    fn removed_from(&self, json: String) -> String {
+        let mut text = if json.contains('\\') { plainly(&json) } else { json };
         for mark in self.0.iter().filter(|mark| !mark.is_empty()) {
             if text.contains(mark.as_str()) {
                 text = text.replace(mark.as_str(), "[upstream]");
@@ -320,16 +373,44 @@ impl Marks {
     }
 }
 
+/// The same JSON, in which what need not be escaped is not: some escape `/`, others all that is not a letter.
+fn plainly(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = escape.get(1..5).filter(|_| escape.starts_with('u'));
+        let code = code.and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from);
+        let printable = code.filter(|c| (c.is_ascii_graphic() || *c == ' ') && !matches!(c, '"' | '\\'));
+        let (written, length) = match (printable, escape.chars().next()) {
+            (Some(c), _) => (c.to_string(), 5),
+            (None, Some('/')) => ("/".to_owned(), 1),
+            (None, Some(c)) => (format!("\\{c}"), c.len_utf8()),
+            (None, None) => ("\\".to_owned(), 0),
+        };
+        plain.push_str(&written);
+        rest = &escape[length..];
+    }
+    plain + rest
+}
+
+/// As actix has it.
+pub fn status_of(answer: &Answer) -> StatusCode {
+    StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
 async fn refusal(mut answer: Answer, marks: Marks, errand: &Errand<'_>) -> Refusal {
     let body = answer.whole(REFUSAL_BYTES_MAX).await.ok();
     let body = body.and_then(|body| String::from_utf8(body.into()).ok());
     let is_json = |body: &String| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
     let said = body.map(|body| marks.removed_from(body)).filter(is_json);
-    let status = StatusCode::from_u16(answer.status.as_u16()).unwrap_or(StatusCode::BAD_REQUEST);
+    let status = status_of(&answer);
     Refusal {
         status,
-        retry_after: answer.retry_after.map(|value| value.as_bytes().to_vec()),
-        body: said.unwrap_or_else(|| refused_body(errand.endpoint.dialect(), status)),
+        retry_after: answer.retry_after,
+        should_retry: answer.should_retry,
+        body: said
+            .unwrap_or_else(|| refused_body(errand.ids.endpoint.dialect(), status, errand.ids.request_id)),
     }
 }
 
@@ -374,5 +455,9 @@ mod tests {
                 .into(),
         );
         assert!(!said.contains("sk-upstream") && !said.contains("example"), "{said}");
+        let escaped =
+            r#"{"a":"sk-up\u0073tream","b":"https:\/\/api.example.com","c":"\u0022\\u0073\\/é\n\ud83d"}"#;
+        let said = marks.removed_from(escaped.into());
+        assert_eq!(said, r#"{"a":"[upstream]","b":"https://[upstream]","c":"\u0022\\u0073\\/é\n\ud83d"}"#);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Output};
 use super::error::GatewayError;
-use super::json::{Name, Object, Writer, each, malformed, object, quoted, read};
+use super::json::{Name, Object, Writer, each, object, quoted, read};
 use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
 use serde::Deserialize;
@@ -41,8 +41,12 @@ impl<'a> JsonRequest<'a> {
             .get(rules.input)
             .filter(|input| input.get().as_bytes().first().is_some_and(|first| beginnings.contains(first)))
             .ok_or_else(|| GatewayError::field(rules.input, format!("`{}` must be {kind}.", rules.input)))?;
-        for part in rules.surveyed.iter().filter_map(|name| fields.get(name)) {
-            wish.content.survey(part).map_err(|error| malformed(&error))?;
+        for name in rules.surveyed {
+            let unreadable = |_| {
+                let why = "it is nested too deep, says a `type` or `source` twice in one part, or half a surrogate pair";
+                GatewayError::field(name, format!("`{name}` cannot be read: {why}."))
+            };
+            fields.get(name).map_or(Ok(()), |part| wish.content.survey(part)).map_err(unreadable)?;
         }
         if let Output::Bounded { fields: bounds, .. } = rules.output {
             wish.max_tokens = max_tokens(&fields, bounds)?;
@@ -340,7 +344,8 @@ mod tests {
             assert!(parse(body).is_err(), "{body}");
         }
         let deep = format!("{{\"model\":\"m\",\"messages\":{}{}}}", "[".repeat(9_999), "]".repeat(9_999));
-        assert!(matches!(parse(&deep), Err(GatewayError::Malformed(_))));
+        assert_eq!(refused_field(&deep), "messages");
+        assert_eq!(refused_field(r#"{"model":"m","messages":[{"content":"\ud83d"}]}"#), "messages");
     }
 
     proptest! {

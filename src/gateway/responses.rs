@@ -5,6 +5,7 @@ use super::client::Payload;
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::hold::Asking;
+use super::json::{Object, Writer, from_bytes, quoted, read};
 use super::meter::Meter;
 use super::relay::{Errand, Relayed};
 use super::settle::OpenCall;
@@ -18,7 +19,8 @@ use crate::store::Store;
 use crate::store::models::{self, Route};
 use crate::store::responses::{self, StoredResponse};
 use crate::vault::Vault;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse};
 use http::{HeaderMap, Method};
 use std::sync::Arc;
 
@@ -127,9 +129,10 @@ pub async fn stored(
     let deed = Deed::of(&request);
     let (response, route) = look_up(&store, &asking, ResponseId::parse(&id)).await?;
     let id = ResponseId::parse(&response.response_id).ok_or(GatewayError::Internal)?;
+    let ids = Ids { endpoint: Endpoint::Responses, request_id: asking.charge_id };
     let errand = Errand {
         method: deed.method(),
-        endpoint: Endpoint::Responses,
+        ids,
         path: &deed.path(&id, &query(request.query_string())),
         headers: HeaderMap::new(),
         stream: false,
@@ -138,15 +141,16 @@ pub async fn stored(
     let relay = gateway.relay(&vault);
     let mut open = free_call();
     match relay.call(vec![Arc::new(route)], &errand, &mut open).await? {
-        Relayed::Answer(answer) => {
-            let ids = Ids { endpoint: Endpoint::Responses, request_id: asking.charge_id };
-            let answered = call::whole(answer, open, ids, None).await?;
+        Relayed::Whole { status, body } => {
+            let answered = call::whole(status, body, open, ids, None).await?;
             if deed == Deed::Delete {
                 let user_id = response.user_id;
                 store.run_promptly(move |connection| responses::delete(connection, user_id, &id)).await?;
             }
             Ok(answered)
         }
+        // Nobody asked for events.
+        Relayed::Answer(_) => Err(GatewayError::UpstreamUnavailable),
         Relayed::Refusal(refusal) => Ok(call::refused(refusal)),
     }
 }
@@ -180,6 +184,35 @@ async fn look_up(
     Ok((response, route.ok_or(GatewayError::UpstreamUnavailable)?))
 }
 
+/// In place of an upstream's own words, which may tell where it is.
+pub const FAILED: &str = "The upstream failed to make this response. Try again.";
+
+/// A response, which says in words of ours that it failed if it did.
+pub fn reworded(body: Bytes) -> Bytes {
+    let rewritten = || {
+        let Object(fields) = from_bytes(&body).ok()?;
+        let error: Object =
+            fields.iter().find(|(name, _)| name == "error").and_then(|(_, error)| read(error))?;
+        let mut response = Writer::with_capacity(body.len());
+        for (name, value) in &fields {
+            if name != "error" {
+                response.put(name, value.get());
+                continue;
+            }
+            let mut reworded = Writer::with_capacity(value.get().len());
+            for (name, value) in &error.0 {
+                match name == "message" {
+                    true => reworded.put(name, &quoted(FAILED)),
+                    false => reworded.put(name, value.get()),
+                }
+            }
+            response.put(name, &reworded.finish());
+        }
+        Some(response.finish().into())
+    };
+    rewritten().unwrap_or(body.clone())
+}
+
 /// What of a query is passed on, written anew.
 fn query(raw: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -192,6 +225,17 @@ fn query(raw: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_response_says_so_in_words_of_ours() {
+        let failed = r#"{"id":"r","status":"failed","error":{"code":"server_error","message":"boom 10.0.0.7"},"usage":{"a":1.0}}"#;
+        let expected = format!(
+            r#"{{"id":"r","status":"failed","error":{{"code":"server_error","message":"{FAILED}"}},"usage":{{"a":1.0}}}}"#
+        );
+        assert_eq!(reworded(failed.into()), expected);
+        let whole = r#"{ "id":"r", "error":null }"#;
+        assert_eq!(reworded(whole.into()), whole);
+    }
 
     #[test]
     fn of_a_query_only_what_is_known_is_passed_on() {

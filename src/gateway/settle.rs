@@ -167,21 +167,16 @@ impl OpenCall {
 }
 
 impl Drop for OpenCall {
-    /// The caller has left. Before an upstream was contacted that costs nothing, before it answered the input, and
-    /// afterwards what was produced.
+    /// The caller has left. Before an upstream was contacted that costs nothing; then the input, which nobody has counted yet
+    /// and so is estimated, and what was produced.
     fn drop(&mut self) {
         if let Some(figures) = &self.figures {
             figures.ended(self.started.elapsed());
         }
         let Some((hold, offer)) = self.hold.take() else { return };
-        let resolution = match (self.upstream_id, self.status) {
-            (None, _) => Resolution { outcome: Outcome::HungUp, ..Resolution::release(hold.charge_id()) },
-            (Some(_), None) => Resolution {
-                outcome: Outcome::HungUp,
-                upstream_id: self.upstream_id,
-                ..Resolution::interrupted(hold.charge_id())
-            },
-            (Some(_), Some(_)) => self.settlement(&hold, &offer, Outcome::HungUp),
+        let resolution = match self.upstream_id {
+            None => Resolution { outcome: Outcome::HungUp, ..Resolution::release(hold.charge_id()) },
+            Some(_) => self.settlement(&hold, &offer, Outcome::HungUp),
         };
         hold.resolve_later(resolution);
     }

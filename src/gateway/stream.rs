@@ -6,13 +6,14 @@ use super::call::Ids;
 use super::client::{Answer, AnswerBody};
 use super::error::GatewayError;
 use super::meter::Seen;
-use super::responses::Memory;
+use super::responses::{FAILED, Memory};
 use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, Stream};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
@@ -90,13 +91,11 @@ impl Relaying {
                     self.events.push(chunk);
                     self.take_events(&mut out)
                 }
-                // Not every upstream says [DONE]; one that gave a finish reason has ended all the same.
-                None if self.open.meter.has_finished() => Some(End::Done(self.events.rest())),
                 Some(Err(error)) => {
                     tracing::warn!(%error, "a stream cannot be passed on");
                     Some(End::Broken)
                 }
-                None => Some(End::Broken),
+                None => Some(self.ended()),
             };
             if end.is_some() || !out.is_empty() {
                 return Poll::Ready((out, end));
@@ -119,6 +118,24 @@ impl Relaying {
                 Seen::Error => return Some(End::Broken),
                 Seen::Part | Seen::UsageOnly => append(out, event.raw),
             }
+        }
+    }
+
+    /// Not every upstream says [DONE]; one that gave a finish reason has ended all the same. Nor do all end their last event
+    /// with a blank line; of one that broke off in it nobody hears.
+    fn ended(&mut self) -> End {
+        let last = Event { raw: self.events.rest() };
+        let is_json = |data: &[u8]| serde_json::from_slice::<IgnoredAny>(data).is_ok();
+        let is_whole = last.data().is_some_and(|data| &*data == b"[DONE]" || is_json(&data));
+        let seen = if is_whole { self.read(&last) } else { Seen::Part };
+        let has_ended = seen == Seen::Done || self.open.meter.has_finished();
+        match seen {
+            Seen::Failed => End::Failed(last.raw),
+            Seen::Done | Seen::Part | Seen::UsageOnly if has_ended => {
+                let is_shown = is_whole && (seen != Seen::UsageOnly || self.show_usage);
+                End::Done(if is_shown { last.raw } else { Bytes::new() })
+            }
+            _ => End::Broken,
         }
     }
 
@@ -186,7 +203,7 @@ impl Relaying {
 fn reworded(raw: Bytes) -> Option<String> {
     let mut failed: Value = serde_json::from_slice(&Event { raw }.data()?).ok()?;
     let error = failed.pointer_mut("/response/error")?.as_object_mut()?;
-    error.insert("message".into(), "The upstream failed to make this response. Try again.".into());
+    error.insert("message".into(), FAILED.into());
     Some(format!("event: response.failed\ndata: {failed}\n\n"))
 }
 

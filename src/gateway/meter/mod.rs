@@ -6,7 +6,7 @@ mod text;
 
 use super::content::estimate_text;
 use super::endpoint::Endpoint;
-use super::json::{from_bytes, object, read};
+use super::json::{each, from_bytes, object, read};
 use crate::domain::price::Price;
 use crate::domain::usage::{Usage, UsageSource};
 use report::{Counting, Report, Said};
@@ -353,8 +353,9 @@ impl Meter {
 }
 
 fn elements(array: Option<&RawValue>) -> i64 {
-    let elements = array.and_then(read::<Vec<&RawValue>>);
-    elements.map_or(0, |elements| i64::try_from(elements.len()).unwrap_or(i64::MAX))
+    let mut elements = 0;
+    array.map(|array| each(array, |_| elements += 1));
+    elements
 }
 
 fn is_empty_array(json: &str) -> bool {
