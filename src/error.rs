@@ -55,7 +55,9 @@ impl From<diesel::result::Error> for Error {
     }
 }
 
-/// Engine messages that mean "not now" rather than "never": SQLite's lock and disk errors, PostgreSQL's shutdown.
+/// Engine messages that mean "not now" rather than "never": SQLite's lock and disk errors, PostgreSQL's shutdown, and what an
+/// admin puts right without touching what is stored. A server may say them in another language: who must not give up on
+/// what it does not know asks for a sign of life, or tries again.
 fn is_outage(message: &str) -> bool {
     [
         "database is locked",
@@ -69,6 +71,11 @@ fn is_outage(message: &str) -> bool {
         "could not extend file",
         "canceling statement due to",
         "deadlock detected",
+        "read-only transaction",
+        "readonly database",
+        "out of memory",
+        "No space left on device",
+        "permission denied",
     ]
     .iter()
     .any(|sign| message.contains(sign))

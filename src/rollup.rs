@@ -17,6 +17,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const STEP_MAX: Duration = Duration::from_millis(20);
 const STEP_CHARGES_MIN: i64 = 1_000;
 const STEP_CHARGES_MAX: i64 = 50_000;
+/// A clock that goes further than it should by so much is believed when it has said so for so long.
+const LEAP: Duration = Duration::from_secs(60 * 60);
+const DOUBT: Duration = Duration::from_secs(10 * 60);
 /// Rows that are merged in one transaction: a few milliseconds.
 const MERGED_TOGETHER: i64 = 500;
 
@@ -33,8 +36,12 @@ impl Rollup {
     /// When no thread can be started.
     pub fn start(store: &Store) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let mut roller =
-            Roller { url: store.url().clone(), connection: None, step_charges: STEP_CHARGES_MIN };
+        let mut roller = Roller {
+            url: store.url().clone(),
+            connection: None,
+            step_charges: STEP_CHARGES_MIN,
+            clock: Believed::default(),
+        };
         let thread = std::thread::Builder::new().name("rollup".into()).spawn(move || roller.run(&stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -54,6 +61,30 @@ struct Roller {
     connection: Option<Connection>,
     /// As many as took about [`STEP_MAX`] lately.
     step_charges: i64,
+    clock: Believed,
+}
+
+/// The engine's clock as far as it is believed. What is closed stays closed: one that leaps ahead and comes back would have
+/// all that is resolved until it gets there again wait to be summed up. So a leap is believed when it has stayed for a while.
+#[derive(Default)]
+struct Believed {
+    /// When it was asked, and what it said.
+    last: Option<(Instant, i64)>,
+    doubted_since: Option<Instant>,
+}
+
+impl Believed {
+    fn believes(&mut self, now: Instant, said_ms: i64) -> bool {
+        let leaps = self.last.is_some_and(|(asked, before_ms)| {
+            let passed = now.saturating_duration_since(asked) + LEAP;
+            said_ms.saturating_sub(before_ms) > i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
+        });
+        if leaps && now.saturating_duration_since(*self.doubted_since.get_or_insert(now)) < DOUBT {
+            return false;
+        }
+        (self.last, self.doubted_since) = (Some((now, said_ms)), None);
+        true
+    }
 }
 
 /// Told to stop.
@@ -83,6 +114,11 @@ impl Roller {
 
     /// Sums up what was resolved until now.
     fn round(&mut self, stopped: &mpsc::Receiver<()>) -> Result<Result<(), Stopped>, Error> {
+        let said_ms = self.connection()?.now_ms()?;
+        if !self.clock.believes(Instant::now(), said_ms) {
+            tracing::warn!("the clock leapt ahead; usage is summed up when it stays there or comes back");
+            return Ok(Ok(()));
+        }
         if let Some(closing) = usage_rollup::close(self.connection()?)? {
             while !usage_rollup::is_closed(self.connection()?, closing)? {
                 if pause(stopped, LOOK_AGAIN).is_err() {
@@ -139,5 +175,33 @@ fn pause(stopped: &mpsc::Receiver<()>, time: Duration) -> Result<(), Stopped> {
     match stopped.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => Ok(()),
         _ => Err(Stopped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
+
+    #[test]
+    fn a_clock_that_leaps_and_comes_back_closes_nothing_ahead() {
+        let (mut clock, begun) = (Believed::default(), Instant::now());
+        let at = |minutes: u64| begun + Duration::from_secs(60 * minutes);
+        assert!(clock.believes(at(0), YEAR_MS));
+        assert!(clock.believes(at(1), YEAR_MS + 60_000));
+        assert!(!clock.believes(at(2), 10 * YEAR_MS));
+        assert!(clock.believes(at(3), YEAR_MS + 180_000), "it is back");
+        assert!(clock.believes(at(4), YEAR_MS - 60_000), "and may step back");
+    }
+
+    #[test]
+    fn a_clock_that_leapt_and_stays_is_believed() {
+        let (mut clock, begun) = (Believed::default(), Instant::now());
+        let at = |minutes: u64| begun + Duration::from_secs(60 * minutes);
+        assert!(clock.believes(at(0), 0));
+        assert!(!clock.believes(at(1), YEAR_MS) && !clock.believes(at(10), YEAR_MS + 540_000));
+        assert!(clock.believes(at(11), YEAR_MS + 600_000));
+        assert!(clock.believes(at(90), YEAR_MS + 89 * 60_000), "nothing was asked for a while");
     }
 }

@@ -104,8 +104,10 @@ impl Instance {
     }
 }
 
-/// One server a SQLite file: two writers would each believe to know what is held.
+/// One server a SQLite file, by whichever path it is reached: two writers would each believe to know what is held.
 fn lock(database: &Path) -> Result<File, Error> {
+    let resolved = database.canonicalize();
+    let database = resolved.as_deref().unwrap_or(database);
     let mut path = database.as_os_str().to_owned();
     path.push(".lock");
     let failed = |error: &dyn std::fmt::Display| {

@@ -1,5 +1,6 @@
 //! The one writer: takes all that is waiting, commits it in one transaction, then answers.
-//! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold.
+//! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold, at once
+//! when the database is back, and every few seconds where it is there and refuses them.
 
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
@@ -24,6 +25,8 @@ const ENOUGH: usize = 32;
 const COMPANY_WAIT: Duration = Duration::from_micros(800);
 /// Pause before what failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Before resolutions are that were refused alone. Others go on meanwhile.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 type HoldAnswer = oneshot::Sender<Result<OpenHold, HoldError>>;
 type ResolutionAnswer = Option<oneshot::Sender<Result<Resolved, LedgerError>>>;
@@ -45,6 +48,8 @@ pub(super) fn start(
         known: Known::default(),
         last_backend: None,
         unsettled: Vec::new(),
+        refused: Vec::new(),
+        refused_until: Instant::now(),
         last_len: 0,
         stopping: false,
     };
@@ -64,6 +69,9 @@ struct Writer {
     last_backend: Option<i32>,
     /// Resolutions that wait for the database to return; as many at most as there are open holds.
     unsettled: Vec<Resolution>,
+    /// Those that were refused alone by a database that answers, and until when they rest; likewise bounded.
+    refused: Vec<Resolution>,
+    refused_until: Instant,
     /// Of the last batch that was gathered.
     last_len: usize,
     stopping: bool,
@@ -112,6 +120,7 @@ impl Writer {
             let is_last = self.stopping && batch.len() == 0;
             if self.catch_up() {
                 self.process(batch);
+                self.try_refused();
             } else {
                 self.turn_away(batch);
             }
@@ -123,6 +132,13 @@ impl Writer {
                 return;
             }
             if is_last {
+                if !self.refused.is_empty() {
+                    let charges = self.refused.len();
+                    tracing::error!(
+                        charges,
+                        "stopped before the database took them; the next start resolves these charges"
+                    );
+                }
                 return;
             }
         }
@@ -133,10 +149,12 @@ impl Writer {
         let mut batch = Batch::default();
         let first = if self.stopping {
             Err(RecvTimeoutError::Timeout)
-        } else if self.unsettled.is_empty() {
-            commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
+        } else if !self.unsettled.is_empty() {
             commands.recv_timeout(RETRY_PAUSE)
+        } else if !self.refused.is_empty() {
+            commands.recv_timeout(self.refused_until.saturating_duration_since(Instant::now()))
+        } else {
+            commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         match first {
             Ok(command) => self.take(command, &mut batch),
@@ -180,6 +198,18 @@ impl Writer {
         false
     }
 
+    /// Tries again, each alone, what was refused alone.
+    fn try_refused(&mut self) {
+        if self.refused.is_empty() || (Instant::now() < self.refused_until && !self.stopping) {
+            return;
+        }
+        for resolution in std::mem::take(&mut self.refused) {
+            let mut batch = Batch::default();
+            batch.resolve(resolution, None);
+            self.process(batch);
+        }
+    }
+
     fn take(&mut self, command: Command, batch: &mut Batch) {
         self.figures.waiting.dec();
         match command {
@@ -216,8 +246,6 @@ impl Writer {
                 batch.split().for_each(|single| self.process(single));
             }
             Err(error) => {
-                // Tried alone and refused by the rows themselves: trying again would fail for ever. An open
-                // hold stays open and bounded, and the next start resolves it.
                 tracing::error!(%error, "a ledger command failed");
                 self.refuse(batch);
             }
@@ -227,13 +255,17 @@ impl Writer {
     fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
         let began = Instant::now();
         let commands = Commands { holds: &batch.holds, resolutions: &batch.resolutions };
-        let answers = commit(&mut connection, self.instance_id, &mut self.known, commands);
-        self.figures.committed(batch.len(), began.elapsed());
-        // After a failure the connection's state is unknown: the next batch opens another.
-        if answers.is_ok() {
-            self.connection = Some(connection);
+        match commit(&mut connection, self.instance_id, &mut self.known, commands) {
+            Ok(answers) => {
+                self.figures.committed(batch.len(), began.elapsed());
+                self.connection = Some(connection);
+                Ok(answers)
+            }
+            // After a failure the connection's state is unknown: the next batch opens another. Whatever it said, and in
+            // whichever language, a connection that is dead means that the database went away.
+            Err(Error::Internal(said)) if connection.ping().is_err() => Err(Error::Unavailable(said)),
+            Err(error) => Err(error),
         }
-        answers
     }
 
     /// The connection there is; else opens one, once whatever the last one had under way is certainly over, so that
@@ -282,7 +314,13 @@ impl Writer {
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 
-    fn refuse(&self, batch: Batch) {
+    /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one. A hold is turned
+    /// away; a resolution is never given up, or what it holds would be held until the next start.
+    fn refuse(&mut self, batch: Batch) {
+        if !batch.resolutions.is_empty() {
+            self.refused_until = Instant::now() + REFUSED_PAUSE;
+            self.refused.extend(batch.resolutions);
+        }
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 }
@@ -334,6 +372,8 @@ mod tests {
             known: Known::default(),
             last_backend: None,
             unsettled: vec![Resolution::release(1)],
+            refused: Vec::new(),
+            refused_until: Instant::now(),
             last_len: 0,
             stopping: true,
         };

@@ -84,7 +84,7 @@ impl DatabaseUrl {
     /// # Errors
     /// [`Error::Unavailable`] when the engine cannot be reached.
     pub fn connect(&self) -> Result<AnyConnection, Error> {
-        let unavailable = |error: &dyn fmt::Display| Error::Unavailable(error.to_string());
+        let unavailable = |error: &dyn fmt::Display| Error::Unavailable(self.hidden_in(error.to_string()));
         match self {
             Self::Sqlite(path) => {
                 let path = path.to_str().ok_or_else(|| unavailable(&"the path is not UTF-8"))?;
@@ -112,6 +112,22 @@ impl DatabaseUrl {
                 Ok(AnyConnection::Postgres(connection))
             }
         }
+    }
+
+    /// What libpq says of a URL that it cannot read quotes parts of it: never of its password.
+    fn hidden_in(&self, said: String) -> String {
+        let Self::Postgres(url) = self else { return said };
+        let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+        let user = behind_scheme.rsplit_once('@').map_or("", |(user, _)| user);
+        let in_query = url.split_once("password=").map_or("", |(_, rest)| rest);
+        let passwords = [
+            user.split_once(':').map_or("", |(_, password)| password),
+            in_query.split_once('&').map_or(in_query, |(password, _)| password),
+        ];
+        // One with signs that it should not have is quoted from there on.
+        let parts = passwords.iter().flat_map(|password| password.split(['@', '/', '?', '#']));
+        let secrets = passwords.iter().copied().chain(parts).filter(|secret| !secret.is_empty());
+        secrets.fold(said, |said, secret| said.replace(secret, "…"))
     }
 }
 

@@ -89,7 +89,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM users) AS accounts, (SELECT c
 type Rule = (&'static str, fn(i64) -> Figure, &'static str);
 
 /// Sums are cast: PostgreSQL's sum of BIGINT is numeric.
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     (
         "balance = grants − settled",
         credits,
@@ -116,18 +116,27 @@ const RULES: [Rule; 7] = [
     (
         "used = settled",
         credits,
-        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_used_micros AS stored, \
-         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
+        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, coalesce(m.credits_used_micros, 0) AS stored, \
+         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k LEFT JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(settled_micros) AS micros FROM charges GROUP BY key_id) c ON c.key_id = k.id \
-         WHERE m.credits_used_micros <> coalesce(c.micros, 0) ORDER BY k.id",
+         WHERE coalesce(m.credits_used_micros, 0) <> coalesce(c.micros, 0) ORDER BY k.id",
     ),
     (
         "held = open holds",
         credits,
-        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, m.credits_held_micros AS stored, \
-         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k JOIN key_credits m ON m.key_id = k.id \
+        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, coalesce(m.credits_held_micros, 0) AS stored, \
+         CAST(coalesce(c.micros, 0) AS BIGINT) AS proven FROM api_keys k LEFT JOIN key_credits m ON m.key_id = k.id \
          LEFT JOIN (SELECT key_id, sum(held_micros) AS micros FROM charges WHERE state = 'held' GROUP BY key_id) c \
-         ON c.key_id = k.id WHERE m.credits_held_micros <> coalesce(c.micros, 0) ORDER BY k.id",
+         ON c.key_id = k.id WHERE coalesce(m.credits_held_micros, 0) <> coalesce(c.micros, 0) ORDER BY k.id",
+    ),
+    (
+        "its account, its group and its credits are there",
+        Figure::Count,
+        "SELECT 'key ' || k.id || ' (' || k.name || ')' AS subject, CAST(3 AS BIGINT) AS stored, \
+         CAST((SELECT count(*) FROM users WHERE id = k.user_id) + (SELECT count(*) FROM \"groups\" WHERE id = k.group_id) \
+         + (SELECT count(*) FROM key_credits WHERE key_id = k.id) AS BIGINT) AS proven FROM api_keys k \
+         WHERE k.user_id NOT IN (SELECT id FROM users) OR k.group_id NOT IN (SELECT id FROM \"groups\") \
+         OR k.id NOT IN (SELECT key_id FROM key_credits) ORDER BY k.id",
     ),
     (
         "0 ≤ settled ≤ held",
@@ -136,7 +145,7 @@ const RULES: [Rule; 7] = [
          WHERE settled_micros > held_micros OR settled_micros < 0 OR (state <> 'settled' AND settled_micros <> 0) \
          ORDER BY id",
     ),
-    // PostgreSQL is not asked to look for each charge as it is opened: both are there for good.
+    // Neither engine is asked to look for each charge as it is opened: both are there for good.
     (
         "its account and its price are there",
         Figure::Count,

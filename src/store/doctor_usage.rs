@@ -43,7 +43,14 @@ struct Differing {
 /// # Errors
 /// The engine's.
 pub(super) fn examine(connection: &mut Connection) -> Result<Vec<Breach>, Error> {
-    let progress = usage_rollup::progress(connection)?;
+    let progress = match usage_rollup::progress(connection) {
+        Ok(progress) => progress,
+        Err(Error::NotFound) => {
+            let (subject, rule) = ("usage".to_owned(), "how far it is summed up is known");
+            return Ok(vec![Breach { subject, rule, stored: Figure::Count(0), proven: Figure::Count(1) }]);
+        }
+        Err(error) => return Err(error),
+    };
     let mut breaches = unlisted(connection, progress.rolled_ms)?;
     for (grain, from_ms) in [(Grain::Hour, progress.hourly_from_ms), (Grain::Day, 0)] {
         let users = format!(

@@ -16,10 +16,11 @@ use keyhouse::domain::price::Price;
 use keyhouse::domain::secret::KeySecret;
 use keyhouse::domain::user::UserName;
 use keyhouse::ledger::{
-    Amount, HoldError, HoldRequest, Instance, Ledger, OpenHold, Outcome, Refusal, Resolution, Resolved,
+    Amount, HoldError, HoldRequest, Instance, Ledger, LedgerError, OpenHold, Outcome, Refusal, Resolution,
+    Resolved,
 };
 use keyhouse::store::audit::Actor;
-use keyhouse::store::{Store, doctor, grants, groups, keys, models, users};
+use keyhouse::store::{DatabaseUrl, Store, doctor, grants, groups, keys, models, users};
 use std::time::{Duration, Instant};
 
 const NOW_MS: i64 = 1_790_000_000_000;
@@ -332,6 +333,84 @@ fn a_second_server_on_one_sqlite_file_is_refused() {
     assert!(refused.to_string().contains("another server"), "{refused}");
     instance.stop();
     bench.instance().stop();
+}
+
+#[test]
+fn a_second_server_is_refused_by_whichever_path_it_comes() {
+    let bench = Bench::new(Engine::Sqlite);
+    let instance = bench.instance();
+    let DatabaseUrl::Sqlite(path) = bench.store.url() else { panic!("a file") };
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let link = elsewhere.path().join("linked.db");
+    std::os::unix::fs::symlink(path.canonicalize().expect("there"), &link).expect("linked");
+    let linked = Store::open(&DatabaseUrl::Sqlite(link)).expect("opened");
+    let refused = Instance::start(&linked).map(|_| ()).expect_err("locked");
+    assert!(refused.to_string().contains("another server"), "{refused}");
+    instance.stop();
+}
+
+#[test]
+fn a_resolution_that_the_database_refuses_is_tried_until_it_takes_it() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let (key, instance) = (bench.key(None), bench.instance());
+        let hold = |micros| {
+            let request = bench.request(instance.ledger(), key, micros);
+            block_on(instance.ledger().hold(request)).expect("held")
+        };
+        let (one, other) = (hold(10_000), hold(1_000));
+        let refuse = format!("WHEN (NEW.id = {} AND NEW.state <> 'held')", one.charge_id());
+        let (on, off) = match engine {
+            Engine::Sqlite => (
+                format!(
+                    "CREATE TRIGGER no BEFORE UPDATE ON charges {refuse} BEGIN SELECT RAISE(ABORT, 'nein'); END"
+                ),
+                "DROP TRIGGER no",
+            ),
+            Engine::Postgres => (
+                format!(
+                    "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nein'; END $$; \
+                     CREATE TRIGGER no BEFORE UPDATE ON charges FOR EACH ROW {refuse} EXECUTE FUNCTION no()"
+                ),
+                "DROP TRIGGER no ON charges",
+            ),
+        };
+        tamper(&bench.database, &on);
+        let end = settle(&one, 7_000);
+        assert_eq!(block_on(one.resolve(end)), Err(LedgerError::Unavailable));
+        let end = settle(&other, 500);
+        assert!(block_on(other.resolve(end)).is_ok(), "others go on");
+        assert_eq!(bench.used_and_held(key), (500, 10_000));
+        tamper(&bench.database, off);
+        let begun = Instant::now();
+        while bench.used_and_held(key) != (7_500, 0) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is not settled");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        instance.stop();
+        bench.is_healthy();
+    }
+}
+
+#[test]
+fn the_doctor_finds_a_key_without_its_credits_and_usage_without_its_progress() {
+    for engine in engines() {
+        let bench = Bench::new(engine);
+        let key = bench.key(None);
+        tamper(&bench.database, "DELETE FROM key_credits");
+        tamper(&bench.database, "DELETE FROM usage_progress");
+        let breaches = bench.store.with(doctor::examine).expect("examined").breaches;
+        let lines: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "key {key} (k): its account, its group and its credits are there: stored 3, proven 2"
+                ),
+                "usage: how far it is summed up is known: stored 0, proven 1".into(),
+            ]
+        );
+    }
 }
 
 #[test]
