@@ -117,8 +117,18 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Opens the database.
-    pub fn open(data: &'a DataOptions, output: Output) -> Result<Self, Failure> {
+    /// Opens the database. Only a command that `begins` something makes one where there is none: to all others an empty one
+    /// would answer that all is well.
+    pub fn open(data: &'a DataOptions, output: Output, begins: bool) -> Result<Self, Failure> {
+        if let DatabaseUrl::Sqlite(path) = data.database_url()?
+            && !begins
+            && !path.exists()
+        {
+            return Err(Failure::Failed(format!(
+                "There is no database at {}. Check --data-dir and --database-url; `keyhouse serve` makes a new one.",
+                path.display()
+            )));
+        }
         Ok(Self { data, store: data.open_store()?, output })
     }
 

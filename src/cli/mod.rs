@@ -33,9 +33,9 @@ use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
 Examples:
-  keyhouse demo                                     look around on a throw-away data set
-  keyhouse serve                                    the real thing, in this directory
-  keyhouse user create ada --password-stdin         works beside a running server, like every command
+  keyhouse demo                                     # look around on a throw-away data set
+  keyhouse serve                                    # the real thing, in this directory
+  keyhouse user create ada --password-stdin         # works beside a running server, like all
   keyhouse key create --user ada --name laptop --json
 
 Every setting is a flag, an environment variable KEYHOUSE_…, or a line in keyhouse.toml, in this order.";
@@ -88,6 +88,19 @@ enum Commands {
     Migrate(migrate::MigrateOptions),
 }
 
+impl Commands {
+    /// Whether it makes what a new house begins with, which may be before its server ever ran.
+    fn begins(&self) -> bool {
+        matches!(
+            self,
+            Self::User(user::UserCommand::Create(_))
+                | Self::Group(group::GroupCommand::Create(_))
+                | Self::Upstream(upstream::UpstreamCommand::Create(_))
+                | Self::Model(model::ModelCommand::Create(_) | model::ModelCommand::Import(_))
+        )
+    }
+}
+
 /// Parses `args`, the program's name first, and runs the command they name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -104,7 +117,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     let GlobalOptions { data, json, .. } = cli.global;
     let output = Output { json };
-    let context = || Context::open(&data, output);
+    let begins = cli.command.begins();
+    let context = || Context::open(&data, output, begins);
     match cli.command {
         Commands::Serve(options) => serve::run(&options, &data),
         Commands::Demo(options) => demo::run(&options, output),
@@ -216,6 +230,8 @@ mod tests {
             pending.extend(command.get_subcommands());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("keyhouse "), "{} has no example", command.get_name());
+            // Longer ones are wrapped, and a wrapped one cannot be pasted.
+            assert!(help.lines().all(|line| line.chars().count() <= 98), "{} wraps", command.get_name());
         }
     }
 

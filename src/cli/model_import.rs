@@ -19,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   keyhouse model import model_prices_and_context_window.json --upstream openai --provider openai \\
       --mode chat --credits-per-dollar 1 --dry-run
-  keyhouse model import prices.json --upstream groq --provider groq --strip-prefix --credits-per-dollar 100";
+  keyhouse model import prices.json --upstream groq --provider groq --strip-prefix \\
+      --credits-per-dollar 100";
 
 /// Make models and set prices from a list in the format of LiteLLM's model_prices_and_context_window.json
 #[derive(Debug, Args)]

@@ -48,7 +48,8 @@ Examples:
       --base-url https://api.openai.com/v1 --secret-stdin
   printf %s \"$ANTHROPIC_API_KEY\" | keyhouse upstream create anthropic --dialect anthropic \\
       --base-url https://api.anthropic.com/v1 --secret-stdin
-  keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1 --allow-private
+  keyhouse upstream create local --dialect openai --base-url http://127.0.0.1:11434/v1 \\
+      --allow-private
   keyhouse upstream create echo --dialect echo --pace-ms 30";
 
 /// Make an upstream

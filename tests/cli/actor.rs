@@ -14,6 +14,13 @@ pub struct Operator {
 
 impl Operator {
     pub fn new(engine: Engine) -> Self {
+        let operator = Self::at_a_new_place(engine);
+        assert_eq!(operator.run(&["migrate"]).status, 0);
+        operator
+    }
+
+    /// Where nothing is yet.
+    pub fn at_a_new_place(engine: Engine) -> Self {
         Self { database: Database::new(engine) }
     }
 

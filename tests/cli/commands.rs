@@ -211,7 +211,7 @@ fn without_json_lists_are_aligned_and_a_new_key_is_shown_whole() {
 #[test]
 fn migrate_says_what_it_applied_once() {
     for engine in engines() {
-        let operator = Operator::new(engine);
+        let operator = Operator::at_a_new_place(engine);
         let applied = operator.json(&["migrate"]);
         assert!(!applied["applied"].as_array().expect("a list").is_empty());
         assert_eq!(operator.json(&["migrate"])["applied"], json!([]));

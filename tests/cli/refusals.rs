@@ -211,7 +211,15 @@ fn passwords_come_from_stdin_and_are_never_repeated() {
 fn a_database_password_is_never_repeated() {
     for engine in engines() {
         let operator = operator(engine);
-        for url in ["mysql://ada:hunter2@db/x", "postgres://ada:hunter2@127.0.0.1:1/x"] {
+        for url in [
+            "mysql://ada:hunter2@db/x",
+            "postgres://ada:hunter2@127.0.0.1:1/x",
+            "postgres://ada:hunter2%zz@127.0.0.1:1/x",
+            "postgres://ada:hunter2 hunter2@127.0.0.1:1/x",
+            "postgres://ada:a/hunter2@127.0.0.1:1/x",
+            "postgres://ada:a@hunter2@127.0.0.1:1/x",
+            "postgres://ada@127.0.0.1:1/x?password=hunter2%zz",
+        ] {
             let answer = operator.run(&["user", "list", "--database-url", url]);
             assert_ne!(answer.status, 0);
             assert!(!answer.stderr.contains("hunter2"), "{answer:?}");
@@ -220,4 +228,17 @@ fn a_database_password_is_never_repeated() {
         help.env("KEYHOUSE_DATABASE_URL", "postgres://ada:hunter2@db/x");
         assert!(!crate::actor::answer(help, "").stdout.contains("hunter2"));
     }
+}
+
+#[test]
+fn where_no_database_is_none_is_called_sound() {
+    let operator = Operator::at_a_new_place(Engine::Sqlite);
+    for args in [["doctor"].as_slice(), &["user", "list"], &["key", "list"], &["upstream", "test", "echo"]] {
+        let answer = operator.run(args);
+        assert_eq!(answer.status, 1, "{args:?}: {answer:?}");
+        assert!(answer.stderr.contains("There is no database at"), "{args:?}: {answer:?}");
+        assert_eq!(std::fs::read_dir(operator.folder()).expect("a folder").count(), 0, "{args:?}");
+    }
+    operator.create_user("ada");
+    assert_eq!(operator.run(&["doctor"]).status, 0);
 }
