@@ -45,7 +45,6 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ),
     ("diesel_migrations", &["src/store/connection.rs"]),
     ("askama", &["src/dashboard/"]),
-    ("askama_web", &["src/dashboard/"]),
     ("actix_htmx", &["src/dashboard/", "src/app.rs"]),
     ("hyper", &["src/gateway/client.rs"]),
     ("hyper_util", &["src/gateway/client.rs"]),
@@ -72,6 +71,26 @@ fn templates_carry_no_script_style_or_raw_html() {
     let files = files_under("templates", "html");
     assert!(!files.is_empty(), "the templates were not found");
     report(files.iter().flat_map(|(path, text)| template_breaches(path, text)));
+}
+
+#[test]
+fn every_icon_is_there_and_is_used() {
+    let sprite = fs::read_to_string(root().join("static/icons.svg")).expect("the icons");
+    let ids: BTreeSet<&str> =
+        sprite.split("<symbol id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let (templates, source) = (files_under("templates", "html"), files_under("src/dashboard", "rs"));
+    let named = templates.iter().flat_map(|(_, text)| text.split("icon(\"").skip(1));
+    let named: BTreeSet<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> = named.difference(&ids).collect();
+    assert!(missing.is_empty(), "not in static/icons.svg: {missing:?}");
+    // Some are named in a handler and shown by a template.
+    let is_used = |id: &&&str| {
+        let quoted = format!("\"{id}\"");
+        templates.iter().chain(&source).any(|(_, text)| text.contains(&quoted))
+    };
+    let unused: Vec<_> = ids.iter().filter(|id| !is_used(id)).collect();
+    assert!(unused.is_empty(), "in static/icons.svg for nobody: {unused:?}");
 }
 
 #[test]

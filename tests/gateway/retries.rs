@@ -1,6 +1,6 @@
 //! Tries beyond the first: when there is one, who pays for it, and which upstream is left alone for how long.
 
-use crate::house::{House, ask, ask_with};
+use crate::house::{House, ask, ask_with, eventually};
 use crate::support::engines;
 use crate::support::upstream::{Act, completion, completion_events};
 use crate::upstreams::pair;
@@ -60,12 +60,50 @@ fn a_rest_that_the_only_upstream_asks_for_reaches_the_caller() {
     for engine in engines() {
         let (house, upstream) = House::with_upstream(engine, refusing(503, Some("30")));
         assert_eq!(house.chat(&ask("m")).header("retry-after"), Some("30"));
-        // Nobody else could answer, so it is asked all the same; and nobody waits for an hour.
+        // Nobody else could answer, so it is asked all the same, and its own refusal is passed on as it is.
         upstream.set(refusing(429, Some("3600")));
         let answer = house.chat(&ask("m"));
-        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("60")));
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("3600")));
         upstream.set(Act::json(200, completion("hi", &json!({"prompt_tokens": 1, "completion_tokens": 1}))));
         assert_eq!(house.chat(&ask("m")).status, 200);
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_is_asked_for_elsewhere_and_counts_against_who_gave_it() {
+    for engine in engines() {
+        let good = completion_events(&["hi"], None) + "data: [DONE]\n\n";
+        for (act, stream) in [
+            (Act::json(200, "oops"), false),
+            (Act::json(200, r#"{"error":{"message":"overloaded"}}"#), false),
+            (Act::HalfJson { body: completion("hi", &json!({})) }, false),
+            (Act::events("data: {\"error\":{\"message\":\"overloaded\"}}\n\n"), true),
+            (Act::events(""), true),
+        ] {
+            let (house, first, second) = pair(engine, act.clone());
+            if stream {
+                second.set(Act::events(good.clone()));
+            }
+            let answer = house.chat(&ask_with("pair", json!({"stream": stream})));
+            assert_eq!((answer.status, first.asked().len()), (200, 1), "{act:?}: {answer:?}");
+            assert!(answer.body.contains("hi") && !answer.body.contains("error"), "{act:?}: {answer:?}");
+            let lost = |line: &str| {
+                line.contains(r#"upstream="first""#) && line.ends_with(r#"result="broke_off"} 1"#)
+            };
+            eventually("it is counted", || house.metrics().lines().any(lost).then_some(()));
+            house.is_sound();
+        }
+    }
+}
+
+#[test]
+fn whether_to_try_again_is_passed_on() {
+    for engine in engines() {
+        let headers = vec![("x-should-retry", "false".to_owned())];
+        let body = json!({"error": {"message": "no quota", "code": "insufficient_quota"}}).to_string();
+        let (house, _upstream) = House::with_upstream(engine, Act::Json { status: 429, headers, body });
+        let answer = house.chat(&ask("m"));
+        assert_eq!((answer.status, answer.header("x-should-retry")), (429, Some("false")));
     }
 }
 
