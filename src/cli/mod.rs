@@ -231,7 +231,8 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("keyhouse "), "{} has no example", command.get_name());
             // Longer ones are wrapped, and a wrapped one cannot be pasted.
-            assert!(help.lines().all(|line| line.chars().count() <= 98), "{} wraps", command.get_name());
+            let long = help.lines().find(|line| line.starts_with("  ") && line.chars().count() > 98);
+            assert_eq!(long, None, "{} wraps", command.get_name());
         }
     }
 

@@ -63,8 +63,8 @@ pub(super) struct Edit {
 const CREATE_EXAMPLES: &str = "\
 Examples:
   keyhouse model create gpt-4o --upstream openai --input 2.5 --output 10 --cached-input 1.25
-  keyhouse model create claude-sonnet --upstream anthropic=claude-sonnet-4-5 --input 3 --output 15 \\
-      --cached-input 0.3 --cache-write 3.75 --max-output 64000
+  keyhouse model create claude-sonnet --upstream anthropic=claude-sonnet-4-5 \\
+      --input 3 --output 15 --cached-input 0.3 --cache-write 3.75 --max-output 64000
   keyhouse model create whisper-1 --upstream openai --input 0 --output 0 --per-audio-second 0.0001
   keyhouse model create llama --upstream local=llama3:70b --upstream openrouter=meta/llama-3-70b \\
       --input 0.4 --output 0.8 --max-output 8192";
