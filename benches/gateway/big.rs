@@ -47,7 +47,11 @@ pub fn open(upstream: SocketAddr) -> anyhow::Result<Dataset> {
             let id = upstreams::find_by_name(c, "bench")?.id;
             let settings =
                 upstreams::Settings { name: "bench", base_url: &base_url, pace_ms: 0, allow_private: true };
-            upstreams::edit(c, id, &settings, &Actor::cli(), now_ms())
+            // The same one, at another port.
+            let sealed = upstreams::secret_ciphertext(c, id)?;
+            let secret =
+                sealed.as_deref().map_or(upstreams::SecretEdit::Keep, upstreams::SecretEdit::Replace);
+            upstreams::edit(c, id, &settings, secret, &Actor::cli(), now_ms())
         })?;
         return Ok(Dataset {
             folder: folder(),

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::gateway::probe::probe;
 use crate::store::Connection;
 use crate::store::audit::Actor;
-use crate::store::upstreams::{self, NewUpstream, Settings, Upstream};
+use crate::store::upstreams::{self, NewUpstream, SecretEdit, Settings, Upstream};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -79,6 +79,7 @@ pub(super) struct Create {
 const EDIT_EXAMPLES: &str = "\
 Examples:
   keyhouse upstream edit local --base-url http://10.0.0.7:8000/v1 --allow-private
+  printf %s \"$EU_API_KEY\" | keyhouse upstream edit openai --base-url https://eu.api.openai.com/v1 --secret-stdin
   keyhouse upstream edit openai --public-only";
 
 /// Change where an upstream is; the next call goes there
@@ -91,6 +92,9 @@ pub(super) struct Edit {
     /// Where it is, up to and with /v1
     #[arg(long, value_name = "URL", value_parser = BaseUrl::parse, group = "change")]
     base_url: Option<BaseUrl>,
+    /// Read its secret there from stdin; at a terminal it is asked for
+    #[arg(long, requires = "base_url")]
+    secret_stdin: bool,
     /// It may be on this machine or a private network
     #[arg(long, group = "change", conflicts_with = "public_only")]
     allow_private: bool,
@@ -270,12 +274,27 @@ fn edit(options: &Edit, context: &Context) -> Result<(), Failure> {
     let pace_ms = parse_pace_ms(options.pace_ms.unwrap_or(upstream.pace_ms))
         .map_err(|why| Failure::flag("--pace-ms", &why))?;
     let settings = Settings { name: &upstream.name, base_url, pace_ms, allow_private };
-    let view = context.with(|connection, now_ms| {
-        upstreams::edit(connection, upstream.id, &settings, &Actor::cli(), now_ms)?;
+    let sealed = options.secret_stdin.then(|| read_sealed(upstream.id, context)).transpose()?;
+    let secret = sealed.as_deref().map_or(SecretEdit::Keep, SecretEdit::Replace);
+    let edited = context.with(|connection, now_ms| {
+        upstreams::edit(connection, upstream.id, &settings, secret, &Actor::cli(), now_ms)?;
         let upstream = upstreams::find_by_name(connection, options.name.as_str())?;
         UpstreamView::of(connection, upstream)
+    });
+    let view = edited.map_err(|error| match error {
+        Error::Invalid(errors) if errors.of("secret").is_some() => refused(Invalid::from(format!(
+            "The address leads elsewhere, and the stored secret is not for it. Give the secret for it with \
+             --secret-stdin, or remove the stored one first: `keyhouse upstream unset-secret {}`.",
+            upstream.name
+        ))),
+        error => error.into(),
     })?;
     context.output.one(&view)
+}
+
+fn read_sealed(id: i64, context: &Context) -> Result<Vec<u8>, Failure> {
+    let vault = context.open_vault()?;
+    Ok(vault.seal_upstream(id, read_secret()?.expose())?)
 }
 
 fn delete(name: &UpstreamName, context: &Context) -> Result<(), Failure> {
@@ -313,8 +332,11 @@ impl Show for TestView {
 }
 
 fn test(name: &UpstreamName, context: &Context) -> Result<(), Failure> {
-    let upstream = find(name, context)?;
-    let sealed = context.with(|connection, _| upstreams::secret_ciphertext(connection, upstream.id))?;
+    let taken = context.with(|connection, now_ms| {
+        let upstream = upstreams::find_by_name(connection, name.as_str())?;
+        upstreams::take_for_test(connection, upstream.id, &Actor::cli(), now_ms)
+    });
+    let (upstream, sealed) = taken.map_err(unknown(name))?;
     let secret = match sealed {
         Some(sealed) => Some(context.open_vault()?.open_upstream(upstream.id, &sealed)?),
         None => None,
@@ -339,10 +361,8 @@ fn find(name: &UpstreamName, context: &Context) -> Result<Upstream, Failure> {
 }
 
 fn set_secret(options: &SetSecret, context: &Context) -> Result<(), Failure> {
-    let name = &options.name;
-    let upstream = find(name, context)?;
-    let vault = context.open_vault()?;
-    let sealed = vault.seal_upstream(upstream.id, read_secret()?.expose())?;
+    let upstream = find(&options.name, context)?;
+    let sealed = read_sealed(upstream.id, context)?;
     store_secret(upstream, Some(&sealed), context)
 }
 
@@ -363,7 +383,8 @@ fn rename(options: &Rename, context: &Context) -> Result<(), Failure> {
         allow_private: upstream.allow_private,
     };
     let view = context.with(|connection, now_ms| {
-        upstreams::edit(connection, upstream.id, &settings, &Actor::cli(), now_ms)?;
+        let keep = SecretEdit::Keep;
+        upstreams::edit(connection, upstream.id, &settings, keep, &Actor::cli(), now_ms)?;
         let upstream = upstreams::find(connection, upstream.id)?;
         UpstreamView::of(connection, upstream)
     })?;

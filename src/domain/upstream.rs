@@ -104,6 +104,13 @@ impl BaseUrl {
     }
 }
 
+/// Whether calls to these two base URLs reach different places, by scheme, host or port: a secret given for one is
+/// none of the other's business.
+pub fn leads_elsewhere(from: &str, to: &str) -> bool {
+    let origin = |raw| Url::parse(raw).ok().map(|url| url.origin());
+    origin(from) != origin(to)
+}
+
 /// An upstream's name: it is typed before `=` in routes, so it has no punctuation but `. _ -`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamName(String);
@@ -357,6 +364,26 @@ mod tests {
         for raw in ["https://api.openai.com/v1", "https://8.8.8.8/v1", "http://localhost.example.com/v1"] {
             assert!(BaseUrl::parse(raw).expect(raw).permit(false).is_ok(), "{raw}");
         }
+    }
+
+    #[test]
+    fn only_another_scheme_host_or_port_leads_elsewhere() {
+        let here = "https://api.example.com/v1";
+        for same in
+            ["https://api.example.com/v2", "https://api.example.com:443", "https://API.example.com/v1"]
+        {
+            assert!(!leads_elsewhere(here, same), "{same}");
+        }
+        for other in [
+            "http://api.example.com/v1",
+            "https://api.example.com:8443/v1",
+            "https://api.example.org/v1",
+            "https://api.example.com.evil.example/v1",
+            "",
+        ] {
+            assert!(leads_elsewhere(here, other), "{other}");
+        }
+        assert!(!leads_elsewhere("", ""), "of the echo");
     }
 
     #[test]

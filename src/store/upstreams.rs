@@ -5,7 +5,7 @@ use super::audit::{self, Actor};
 use super::schema::{model_routes, models, upstreams};
 use super::{found, taken};
 use crate::domain::Invalid;
-use crate::domain::upstream::Dialect;
+use crate::domain::upstream::{Dialect, leads_elsewhere};
 use crate::error::Error;
 use diesel::prelude::*;
 
@@ -92,19 +92,44 @@ pub struct Settings<'a> {
     pub allow_private: bool,
 }
 
-/// Changes an upstream, from the next call.
+/// What becomes of the sealed secret in an edit.
+#[derive(Debug, Clone, Copy)]
+pub enum SecretEdit<'a> {
+    /// It stays, if there is one.
+    Keep,
+    /// This one takes its place.
+    Replace(&'a [u8]),
+    /// There is none any more.
+    Remove,
+}
+
+/// Changes an upstream and its secret, from the next call: none goes out with the one and without the other.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Invalid`] under `name` when the name is taken.
+/// [`Error::NotFound`]; [`Error::Invalid`] under `name` when the name is taken, under `secret` when the stored one would
+/// be sent elsewhere.
 pub fn edit(
     connection: &mut Connection,
     id: i64,
     settings: &Settings<'_>,
+    secret: SecretEdit<'_>,
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
     connection.write(|connection| {
-        let rows = diesel::update(upstreams::table.find(id))
+        if let Connection::Postgres(postgres) = connection {
+            // Whoever else changes it waits behind this.
+            upstreams::table.find(id).select(upstreams::id).for_no_key_update().first::<i64>(postgres)?;
+        }
+        let stored = find(connection, id)?;
+        if matches!(secret, SecretEdit::Keep)
+            && leads_elsewhere(&stored.base_url, settings.base_url)
+            && secret_ciphertext(connection, id)?.is_some()
+        {
+            let why = "The address leads elsewhere now: type its secret, or remove the stored one.";
+            return Err(Error::invalid("secret", Invalid::new(why)));
+        }
+        diesel::update(upstreams::table.find(id))
             .set((
                 upstreams::name.eq(settings.name),
                 upstreams::base_url.eq(settings.base_url),
@@ -113,10 +138,22 @@ pub fn edit(
             ))
             .execute(connection)
             .map_err(|error| taken(error, "name", NAME_TAKEN))?;
-        found(rows)?;
         touch_models(connection, id)?;
-        audit::record(connection, actor, "upstream.edit", &format!("upstream {id}"), now_ms)
+        let subject = format!("upstream {id}{}", changes(&stored, settings));
+        audit::record(connection, actor, "upstream.edit", &subject, now_ms)?;
+        match secret {
+            SecretEdit::Keep => Ok(()),
+            SecretEdit::Replace(sealed) => put_secret(connection, id, Some(sealed), actor, now_ms),
+            SecretEdit::Remove => put_secret(connection, id, None, actor, now_ms),
+        }
     })
+}
+
+/// What the audit log says behind an upstream that was edited: ` openai → openai-eu`.
+fn changes(stored: &Upstream, settings: &Settings<'_>) -> String {
+    let pairs = [(stored.name.as_str(), settings.name), (stored.base_url.as_str(), settings.base_url)];
+    let changed = pairs.iter().filter(|(old, new)| old != new);
+    changed.map(|(old, new)| format!(" {old} → {new}")).collect::<Vec<_>>().join(",")
 }
 
 /// Calls are decided by a model and its routes as of one revision: whatever changes of an upstream changes its models.
@@ -144,8 +181,9 @@ pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) 
                        disable it.";
             return Err(Error::invalid("name", Invalid::new(why)));
         }
-        found(diesel::delete(upstreams::table.find(id)).execute(connection)?)?;
-        audit::record(connection, actor, "upstream.delete", &format!("upstream {id}"), now_ms)
+        let name: String =
+            diesel::delete(upstreams::table.find(id)).returning(upstreams::name).get_result(connection)?;
+        audit::record(connection, actor, "upstream.delete", &format!("upstream {id} {name}"), now_ms)
     })
 }
 
@@ -226,15 +264,23 @@ pub fn set_secret(
     actor: &Actor,
     now_ms: i64,
 ) -> Result<(), Error> {
-    connection.write(|connection| {
-        let rows = diesel::update(upstreams::table.find(id))
-            .set(upstreams::secret_ciphertext.eq(ciphertext))
-            .execute(connection)?;
-        found(rows)?;
-        touch_models(connection, id)?;
-        let action = if ciphertext.is_some() { "upstream.set_secret" } else { "upstream.unset_secret" };
-        audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
-    })
+    connection.write(|connection| put_secret(connection, id, ciphertext, actor, now_ms))
+}
+
+fn put_secret(
+    connection: &mut Connection,
+    id: i64,
+    ciphertext: Option<&[u8]>,
+    actor: &Actor,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let rows = diesel::update(upstreams::table.find(id))
+        .set(upstreams::secret_ciphertext.eq(ciphertext))
+        .execute(connection)?;
+    found(rows)?;
+    touch_models(connection, id)?;
+    let action = if ciphertext.is_some() { "upstream.set_secret" } else { "upstream.unset_secret" };
+    audit::record(connection, actor, action, &format!("upstream {id}"), now_ms)
 }
 
 /// Takes an upstream out of rotation, or back in.

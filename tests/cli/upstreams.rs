@@ -3,6 +3,7 @@
 use crate::actor::Operator;
 use crate::database::engines;
 use crate::upstream::{Act, Upstream};
+use keyhouse::store::{Store, audit};
 use serde_json::{Value, json};
 
 const SECRET: &str = "sk-upstream-secret";
@@ -39,6 +40,30 @@ fn an_upstream_near_by_must_be_allowed() {
         );
         assert_eq!(operator.run(&["upstream", "edit", "local", "--public-only"]).status, 2);
         assert_eq!(operator.run(&["upstream", "edit", "local"]).status, 2);
+    }
+}
+
+#[test]
+fn an_upstream_moves_with_a_secret_for_its_new_address_or_with_none() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        operator.upstream("local", "http://127.0.0.1:9/v1");
+        let refused = operator.run(&["upstream", "edit", "local", "--base-url", "https://a.example/v1"]);
+        assert_eq!(refused.status, 2, "{refused:?}");
+        for way_out in ["--secret-stdin", "keyhouse upstream unset-secret local"] {
+            assert!(refused.stderr.contains(way_out), "{refused:?}");
+        }
+        assert_eq!(operator.json(&["upstream", "list"])[0]["base_url"], "http://127.0.0.1:9/v1");
+        operator.json(&["upstream", "edit", "local", "--base-url", "http://127.0.0.1:9/v2"]);
+        let edit = ["upstream", "edit", "local", "--base-url", "https://a.example/v1", "--secret-stdin"];
+        let moved = operator.json_with(&edit, "sk-another");
+        assert_eq!(
+            (&moved["base_url"], &moved["has_secret"]),
+            (&json!("https://a.example/v1"), &json!(true))
+        );
+        operator.json(&["upstream", "unset-secret", "local"]);
+        operator.json(&["upstream", "edit", "local", "--base-url", "https://b.example/v1"]);
+        assert_eq!(operator.run(&["upstream", "edit", "local", "--secret-stdin"]).status, 2);
     }
 }
 
@@ -81,6 +106,11 @@ fn a_test_says_how_an_upstream_answers_and_never_its_secret() {
         operator.json(&["upstream", "create", "echo", "--dialect", "echo"]);
         assert_eq!(operator.json(&["upstream", "test", "echo"])["works"], true);
         assert_eq!(operator.run(&["upstream", "test", "nobody"]).status, 1);
+        let store = Store::open(&operator.database.url).expect("it opens");
+        let event = store.with(|c| audit::newest(c, 1)).expect("it is read").remove(0);
+        assert_eq!((event.actor.as_str(), event.action.as_str()), ("cli", "upstream.test"));
+        let id = operator.json(&["upstream", "list"])[0]["id"].clone();
+        assert_eq!(event.subject, format!("upstream {}", id.as_str().expect("an id")));
     }
 }
 

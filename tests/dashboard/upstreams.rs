@@ -6,6 +6,7 @@ use super::support::{House, Person, engines};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::health::{HOUR_MS, hour_of};
 use keyhouse::domain::price::Price;
+use keyhouse::store::audit;
 use keyhouse::store::upstream_hours::{self, UpstreamHour};
 use keyhouse::store::upstreams;
 use reqwest::StatusCode;
@@ -70,13 +71,18 @@ fn an_upstream_is_made_changed_and_deleted_and_its_secret_never_comes_out() {
             assert!(body.contains("stored") && !body.contains(SECRET), "{page}: {body}");
         }
         // A blank secret keeps what is stored; a refused form does not give a typed one back.
-        let kept = [("name", "renamed"), ("base_url", "https://api.example.com/v1"), ("secret", "")];
+        let near = [("allow_private", "on"), ("base_url", "http://127.0.0.1:9/v2")];
+        let kept = [("name", "renamed"), near[0], near[1], ("secret", "")];
         assert_eq!(admin.post(&edit, &kept).status, StatusCode::SEE_OTHER);
         assert_eq!(opened(&house).as_deref(), Some(SECRET));
-        let typed =
-            admin.post(&edit, &[("name", ""), ("base_url", "https://a.example/"), ("secret", "sk-typed")]);
-        assert_eq!(typed.status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(!typed.body.contains("sk-typed"));
+        let again = "Type the secret again; it was not saved.";
+        for (path, known) in [(edit.as_str(), near), ("/upstreams/new", [("dialect", "openai"), near[1]])] {
+            let typed = admin.post(path, &[("name", ""), known[0], known[1], ("secret", "sk-typed")]);
+            assert_eq!(typed.status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(typed.body.contains(again) && !typed.body.contains("sk-typed"), "{path}: {}", typed.body);
+            let blank = admin.post(path, &[("name", ""), known[0], known[1]]);
+            assert!(blank.body.contains("id=\"name-error\"") && !blank.body.contains(again), "{path}");
+        }
         let replaced = [("name", "renamed"), ("base_url", "https://a.example/v1"), ("secret", "sk-new")];
         assert_eq!(admin.post(&edit, &replaced).status, StatusCode::SEE_OTHER);
         assert_eq!(opened(&house).as_deref(), Some("sk-new"));
@@ -102,6 +108,56 @@ fn an_upstream_is_made_changed_and_deleted_and_its_secret_never_comes_out() {
         for act in ["create", "edit", "set_secret", "unset_secret", "delete"] {
             assert!(acts.contains(&format!("root upstream.{act}")), "{act}: {acts:?}");
         }
+    }
+}
+
+#[test]
+fn a_stored_secret_never_follows_an_upstream_to_another_address() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let admin = admin(&house);
+        let url = make(&admin, "local", "http://127.0.0.1:9/v1");
+        let id: i64 = url.rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id");
+        let edit = format!("{url}/edit");
+        for elsewhere in ["https://127.0.0.1:9/v1", "http://127.0.0.2:9/v1", "http://127.0.0.1:8/v1"] {
+            let form = [("name", "moved"), ("base_url", elsewhere), ("allow_private", "on")];
+            let refused = admin.post(&edit, &form);
+            assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{elsewhere}");
+            assert!(refused.body.contains("The address leads elsewhere now"), "{}", refused.body);
+            let stored = house.with(|c| upstreams::find(c, id));
+            assert_eq!((stored.name.as_str(), stored.base_url.as_str()), ("local", "http://127.0.0.1:9/v1"));
+        }
+        let taken = [("name", "taken"), ("base_url", "https://a.example/v1"), ("secret", "sk-new")];
+        seed(&house).echo("taken", 0);
+        assert_eq!(admin.post(&edit, &taken).status, StatusCode::UNPROCESSABLE_ENTITY);
+        let sealed = house.with(|c| upstreams::secret_ciphertext(c, id)).expect("it stays");
+        assert_eq!(house.vault.open_upstream(id, &sealed).expect("opens"), SECRET);
+
+        let before = house.with(|c| audit::newest(c, 1))[0].id;
+        let moved = [("name", "moved"), ("base_url", "https://a.example/v1"), ("secret", "sk-new")];
+        assert_eq!(admin.post(&edit, &moved).status, StatusCode::SEE_OTHER);
+        let removed = [("name", "moved"), ("base_url", "https://b.example/v1"), ("remove_secret", "on")];
+        assert_eq!(admin.post(&edit, &removed).status, StatusCode::SEE_OTHER);
+        let bare = [("name", "moved"), ("base_url", "https://c.example/v1")];
+        assert_eq!(admin.post(&edit, &bare).status, StatusCode::SEE_OTHER);
+        assert_eq!(admin.post(&format!("{url}/delete"), &[]).status, StatusCode::SEE_OTHER);
+        let events = house.with(|c| audit::newest(c, 10));
+        let written: Vec<(String, String)> = events
+            .into_iter()
+            .rev()
+            .filter(|event| event.id > before)
+            .map(|event| (event.action, event.subject))
+            .collect();
+        let wanted = [
+            ("edit", " local → moved, http://127.0.0.1:9/v1 → https://a.example/v1"),
+            ("set_secret", ""),
+            ("edit", " https://a.example/v1 → https://b.example/v1"),
+            ("unset_secret", ""),
+            ("edit", " https://b.example/v1 → https://c.example/v1"),
+            ("delete", " moved"),
+        ];
+        let wanted = wanted.map(|(act, what)| (format!("upstream.{act}"), format!("upstream {id}{what}")));
+        assert_eq!(written, wanted);
     }
 }
 

@@ -9,7 +9,7 @@ use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::{Multiplier, Price};
 use keyhouse::error::Error;
 use keyhouse::store::audit::Actor;
-use keyhouse::store::upstreams::{self, Settings};
+use keyhouse::store::upstreams::{self, SecretEdit, Settings};
 use keyhouse::store::{Connection, grants, groups, keys, models, prices, routes, users};
 use serde_json::json;
 
@@ -45,12 +45,12 @@ fn an_upstream_that_is_changed_is_called_as_it_is_from_the_next_call_on() {
             pace_ms: 0,
             allow_private: true,
         };
-        change(&house, |c, actor, now| upstreams::edit(c, id, &elsewhere, actor, now));
+        change(&house, |c, actor, now| upstreams::edit(c, id, &elsewhere, SecretEdit::Keep, actor, now));
         assert_eq!(house.chat(&ask("m")).status, 200);
         assert!(upstream.asked().last().is_some_and(|asked| asked.path.contains("/deeper/")));
 
         let private = Settings { name: "fake", base_url: &upstream.url, pace_ms: 0, allow_private: false };
-        change(&house, |c, actor, now| upstreams::edit(c, id, &private, actor, now));
+        change(&house, |c, actor, now| upstreams::edit(c, id, &private, SecretEdit::Keep, actor, now));
         let asked = upstream.asked().len();
         assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()));
         assert_eq!(upstream.asked().len(), asked, "an address that is no longer allowed is not contacted");

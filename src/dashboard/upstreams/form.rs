@@ -6,11 +6,11 @@ use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
 use crate::dashboard::session::Admin;
-use crate::domain::FieldErrors;
 use crate::domain::upstream::{Dialect, UpstreamDraft, UpstreamSecret, UpstreamSettings};
+use crate::domain::{FieldErrors, Invalid};
 use crate::error::Error;
 use crate::store::audit::Actor;
-use crate::store::upstreams::{self, NewUpstream, Settings, Upstream};
+use crate::store::upstreams::{self, NewUpstream, SecretEdit, Settings, Upstream};
 use crate::store::{Connection, Store};
 use crate::vault::Vault;
 use actix_htmx::Htmx;
@@ -56,6 +56,11 @@ impl Typed {
         }
     }
 
+    /// Whether a secret was typed; the echo has no field for one.
+    fn has_secret(&self) -> bool {
+        self.dialect != Dialect::Echo.as_str() && !self.secret.trim().is_empty()
+    }
+
     /// With the secret that was typed, if any.
     fn parse(&self) -> Result<(Dialect, UpstreamSettings, Option<UpstreamSecret>), FieldErrors> {
         let mut errors = FieldErrors::default();
@@ -67,8 +72,7 @@ impl Typed {
             allow_private: self.allow_private,
             pace_ms: &self.pace_ms,
         };
-        let has_secret = dialect != Dialect::Echo && !self.secret.trim().is_empty();
-        let secret = has_secret.then(|| UpstreamSecret::parse(&self.secret)).transpose();
+        let secret = self.has_secret().then(|| UpstreamSecret::parse(&self.secret)).transpose();
         match (draft.parse(), secret) {
             (Ok(settings), Ok(secret)) => Ok((dialect, settings, secret)),
             (settings, secret) => {
@@ -102,6 +106,14 @@ impl Form {
             ("echo", "Built-in echo: answers by itself"),
         ];
         Self { id, typed, errors, has_secret, dialects }
+    }
+
+    /// The form once more, with why it was refused. A secret that was typed is not sent back, and says so.
+    fn refused(id: Option<i64>, typed: Typed, mut errors: FieldErrors, has_secret: bool) -> Self {
+        if typed.has_secret() && errors.of("secret").is_none() {
+            errors.add("secret", Invalid::new("Type the secret again; it was not saved."));
+        }
+        Self::new(id, typed, errors, has_secret)
     }
 
     fn answer(&self, htmx: &Htmx, admin: &Admin, status: StatusCode) -> HttpResponse {
@@ -159,7 +171,7 @@ pub async fn create(
             Ok(answer::go(&htmx, &admin.0, text, &format!("/upstreams/{id}"))?)
         }
         Err(Error::Invalid(errors)) => {
-            let form = Form::new(None, typed, errors, false);
+            let form = Form::refused(None, typed, errors, false);
             Ok(form.answer(&htmx, &admin, StatusCode::UNPROCESSABLE_ENTITY))
         }
         Err(error) => Err(error.into()),
@@ -207,7 +219,7 @@ pub async fn save(
             Ok(answer::go(&htmx, &admin.0, text, &format!("/upstreams/{id}"))?)
         }
         (Err(Error::Invalid(errors)), typed, has_secret) => {
-            let form = Form::new(Some(id), typed, errors, has_secret);
+            let form = Form::refused(Some(id), typed, errors, has_secret);
             Ok(form.answer(&htmx, &admin, StatusCode::UNPROCESSABLE_ENTITY))
         }
         (Err(error), ..) => Err(error.into()),
@@ -226,10 +238,10 @@ fn change(
     let UpstreamSettings { name, base_url, allow_private, pace_ms } = &settings;
     let (allow_private, pace_ms) = (*allow_private, *pace_ms);
     let settings = Settings { name: name.as_str(), base_url, pace_ms, allow_private };
-    upstreams::edit(connection, id, &settings, actor, now_ms())?;
-    match (sealed, typed.remove_secret) {
-        (Some(sealed), _) => upstreams::set_secret(connection, id, Some(&sealed), actor, now_ms()),
-        (None, true) => upstreams::set_secret(connection, id, None, actor, now_ms()),
-        (None, false) => Ok(()),
-    }
+    let secret = match (&sealed, typed.remove_secret) {
+        (Some(sealed), _) => SecretEdit::Replace(sealed),
+        (None, true) => SecretEdit::Remove,
+        (None, false) => SecretEdit::Keep,
+    };
+    upstreams::edit(connection, id, &settings, secret, actor, now_ms())
 }
