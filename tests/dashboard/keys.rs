@@ -476,6 +476,44 @@ fn the_second_of_two_editors_is_told_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_ticked_model_that_was_hidden_meanwhile_stays_in_a_form_that_comes_back() {
+    for engine in engines() {
+        let (house, ada) = house_with_ada(engine);
+        let (key, _) = make_key(&house, &ada, "restricted");
+        let fields = |name: &str, revision: i64| {
+            [
+                ("name", name.to_owned()),
+                ("unlimited", "on".to_owned()),
+                ("model", "gpt-4o".to_owned()),
+                ("patterns", "claude-*".to_owned()),
+                ("revision", revision.to_string()),
+            ]
+        };
+        assert_eq!(save(&ada, key.id, &fields("restricted", key.revision)).status, StatusCode::OK);
+        assert!(htmx_get_edit(&ada, &key).contains("value=\"gpt-4o\" checked"));
+        house.with(|c| {
+            let id = models::find_by_name(c, "gpt-4o")?.id;
+            models::set_hidden(c, id, true, &Actor::cli(), now_ms())
+        });
+        let mistyped = save(&ada, key.id, &fields("", key.revision + 1));
+        assert_eq!(mistyped.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let conflict = save(&ada, key.id, &fields("mine", key.revision));
+        assert_eq!(conflict.status, StatusCode::CONFLICT);
+        let new: Vec<(&'static str, String)> = fields("", 0).into();
+        let new: Vec<(&str, &str)> = new.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let new = ada.post("/keys/new", &new);
+        assert_eq!(new.status, StatusCode::UNPROCESSABLE_ENTITY);
+        for form in [mistyped.body, conflict.body, new.body, htmx_get_edit(&ada, &key)] {
+            let (_, written) = form.split_once("name=\"patterns\"").expect("a field");
+            let written = written.split_once('>').and_then(|(_, text)| text.split_once("</textarea>"));
+            let mut written: Vec<&str> = written.expect("a text").0.split_whitespace().collect();
+            written.sort_unstable();
+            assert_eq!(written, ["claude-*", "gpt-4o"], "{form}");
+        }
+    }
+}
+
+#[test]
 fn an_expired_key_can_be_renamed_and_extending_it_makes_it_active() {
     for engine in engines() {
         let (house, ada) = house_with_ada(engine);

@@ -1,7 +1,7 @@
 //! Making a key: the dialog, and what it becomes when the key is there.
 
 use super::PLACE;
-use super::form::{Choices, GroupChoice, ModelChoice, Pairs, Typed, available};
+use super::form::{Choices, GroupChoice, ModelChoice, Typed, available};
 use super::list::{List, load_row};
 use super::row::Row;
 use super::snippets::{Snippet, base_url, snippets};
@@ -10,6 +10,7 @@ use crate::clock::now_ms;
 use crate::config::Reach;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
+use crate::dashboard::page::Pairs;
 use crate::dashboard::session::SignedIn;
 use crate::domain::FieldErrors;
 use crate::domain::key::KeySettings;
@@ -42,10 +43,10 @@ struct CreateForm {
 impl HtmlSafe for CreateForm {}
 
 impl CreateForm {
-    fn new(signed_in: &SignedIn, choices: &Choices, typed: Typed, errors: FieldErrors) -> Self {
+    fn new(signed_in: &SignedIn, choices: &Choices, mut typed: Typed, errors: FieldErrors) -> Self {
         Self {
             groups: choices.group_choices(&typed.group_id),
-            models: choices.model_choices(&typed.models),
+            models: choices.model_choices(&mut typed),
             address: signed_in.client_ip.to_string(),
             available: available(&signed_in.user),
             typed,

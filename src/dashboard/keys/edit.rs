@@ -1,13 +1,14 @@
 //! Editing a key. The form carries the revision it was made from: whoever comes second is told, and decides.
 
 use super::PLACE;
-use super::form::{Choices, ModelChoice, Pairs, Typed, available};
+use super::form::{Choices, ModelChoice, Typed, available};
 use super::list::{RowAlone, load_row};
 use super::row::Row;
 use crate::clock::now_ms;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
+use crate::dashboard::page::Pairs;
 use crate::dashboard::session::SignedIn;
 use crate::domain::FieldErrors;
 use crate::domain::credits::Credits;
@@ -101,12 +102,12 @@ impl EditForm {
         editor: &Editor,
         (key, group): &(Key, Group),
         choices: &Choices,
-        typed: Typed,
+        mut typed: Typed,
         errors: FieldErrors,
     ) -> Result<Self, Error> {
         Ok(Self {
             row: Row::of(key, group, now_ms())?,
-            models: choices.model_choices(&typed.models),
+            models: choices.model_choices(&mut typed),
             address: editor.actor.client_ip.map(|ip| ip.to_string()).unwrap_or_default(),
             available: available(&editor.user),
             typed,
@@ -171,7 +172,7 @@ pub async fn edit(
             Ok((keys::find(connection, user_id, id)?, Choices::load(connection, user_id)?))
         })
         .await?;
-    let typed = Typed::of(&found.0, &choices.models)?;
+    let typed = Typed::of(&found.0)?;
     let form = EditForm::new(&Editor::of(&signed_in), &found, &choices, typed, FieldErrors::default())?;
     Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, TITLE, &form))
 }

@@ -1,6 +1,7 @@
 //! The form that makes and edits a key: what was typed, what may be chosen, and what was refused.
 
 use crate::dashboard::moment::minutes_utc;
+use crate::dashboard::page::{Pairs, first};
 use crate::dashboard::words::{plain, price_in_words};
 use crate::domain::FieldErrors;
 use crate::domain::Invalid;
@@ -16,9 +17,6 @@ use crate::store::models::{self, Model};
 use crate::store::prices::PriceVersion;
 use crate::store::users::User;
 use crate::store::{Connection, group_users};
-
-/// A form's fields as they arrive.
-pub type Pairs = Vec<(String, String)>;
 
 const MINUTE_MS: i64 = 60_000;
 /// No place on Earth is further from UTC than this, in minutes.
@@ -63,14 +61,11 @@ impl Typed {
         }
     }
 
-    /// The form of a key as it is.
+    /// The form of a key as it is; [`Choices::model_choices`] tells ticks from what is written.
     ///
     /// # Errors
     /// When stored restrictions are damaged.
-    pub fn of(key: &Key, known_models: &[(Model, PriceVersion)]) -> Result<Self, Error> {
-        let is_known = |pattern: &String| known_models.iter().any(|(model, _)| model.name == *pattern);
-        let (ticked, written): (Vec<_>, Vec<_>) =
-            key.models()?.patterns().iter().cloned().partition(is_known);
+    pub fn of(key: &Key) -> Result<Self, Error> {
         Ok(Self {
             name: key.name.clone(),
             expires: key.expires_at_ms.map(minutes_utc).unwrap_or_default(),
@@ -78,8 +73,8 @@ impl Typed {
             credit_limit: key.credit_limit_micros.map(plain).unwrap_or_default(),
             unlimited: key.credit_limit_micros.is_none(),
             group_id: String::new(),
-            models: ticked,
-            patterns: written.join("\n"),
+            models: key.models()?.patterns().to_vec(),
+            patterns: String::new(),
             ip_allowlist: key.ip_allowlist()?.to_string(),
             enabled: key.enabled,
             revision: key.revision,
@@ -88,25 +83,23 @@ impl Typed {
 
     /// The form as it came in. A field that is missing is blank; one that is there twice counts once.
     pub fn from_pairs(pairs: &Pairs) -> Self {
-        let first = |name: &str| {
-            pairs.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default()
-        };
+        let text = |name| first(pairs, name).to_owned();
         Self {
-            name: first("name"),
-            expires: first("expires"),
-            expires_offset: first("expires_offset"),
-            credit_limit: first("credit_limit"),
-            unlimited: !first("unlimited").is_empty(),
-            group_id: first("group_id"),
+            name: text("name"),
+            expires: text("expires"),
+            expires_offset: text("expires_offset"),
+            credit_limit: text("credit_limit"),
+            unlimited: !first(pairs, "unlimited").is_empty(),
+            group_id: text("group_id"),
             models: pairs
                 .iter()
                 .filter(|(field, _)| field == "model")
                 .map(|(_, value)| value.clone())
                 .collect(),
-            patterns: first("patterns"),
-            ip_allowlist: first("ip_allowlist"),
-            enabled: !first("enabled").is_empty(),
-            revision: first("revision").parse().unwrap_or_default(),
+            patterns: text("patterns"),
+            ip_allowlist: text("ip_allowlist"),
+            enabled: !first(pairs, "enabled").is_empty(),
+            revision: first(pairs, "revision").parse().unwrap_or_default(),
         }
     }
 
@@ -207,11 +200,22 @@ impl Choices {
             .collect()
     }
 
-    /// The models with their tick.
-    pub fn model_choices(&self, ticked: &[String]) -> Vec<ModelChoice> {
+    /// The models with their tick. What is chosen and not on offer (any more) has nothing to tick and is written
+    /// instead, so that no form comes back with fewer restrictions.
+    pub fn model_choices(&self, typed: &mut Typed) -> Vec<ModelChoice> {
+        let is_offered = |name: &String| self.models.iter().any(|(model, _)| model.name == *name);
+        let (ticked, written): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut typed.models).into_iter().partition(is_offered);
+        if !written.is_empty() {
+            typed.patterns = format!("{}\n{}", typed.patterns, written.join("\n")).trim_start().to_owned();
+        }
+        typed.models = ticked;
         self.models
             .iter()
-            .map(|(model, _)| ModelChoice { name: model.name.clone(), ticked: ticked.contains(&model.name) })
+            .map(|(model, _)| ModelChoice {
+                name: model.name.clone(),
+                ticked: typed.models.contains(&model.name),
+            })
             .collect()
     }
 

@@ -1,11 +1,10 @@
 //! The list of keys: the page, the part of it that search, filter, order and paging exchange, and the row's switch.
 
-use super::form::Pairs;
 use super::row::Row;
 use super::state::{ListState, ORDERS};
 use crate::clock::now_ms;
 use crate::dashboard::error::PageError;
-use crate::dashboard::page::{self, Kind, Shell};
+use crate::dashboard::page::{self, Kind, Pairs, Shell};
 use crate::dashboard::session::SignedIn;
 use crate::domain::key::Status;
 use crate::error::Error;

@@ -9,6 +9,7 @@ use crate::clock::now_ms;
 use crate::config::Reach;
 use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
+use crate::dashboard::page::Pairs;
 use crate::dashboard::session::{Admin, SignedIn};
 use crate::dashboard::{answer, list_url, page, welcome};
 use crate::domain::sign_in_link::SignInToken;
@@ -21,9 +22,6 @@ use actix_web::http::header::REFERER;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use askama::filters::HtmlSafe;
-
-/// A form's fields as they arrive.
-type Pairs = Vec<(String, String)>;
 
 fn says_true(pairs: &Pairs, field: &str) -> bool {
     pairs.iter().any(|(name, value)| name == field && value == "true")
