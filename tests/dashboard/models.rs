@@ -106,6 +106,33 @@ fn a_model_is_made_priced_and_called() {
 }
 
 #[test]
+fn who_previews_or_mistypes_a_price_is_still_told_of_one_that_was_set_meanwhile() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let admin = admin(&house);
+        let id = seed(&house).model("parrot", PRICE, 100, &[]);
+        let url = format!("/models/{id}/price");
+        let theirs = [("act", "set"), ("version", "1"), ("input", "3"), ("output", "3")];
+        assert_eq!(admin.post(&url, &theirs).status, StatusCode::SEE_OTHER);
+        let post = |act, version: &str, input| {
+            admin.post(&url, &[("act", act), ("version", version), ("input", input), ("output", "4")])
+        };
+        let version = |answer: &Answer| {
+            let field = answer.body.split_once("name=\"version\" value=\"").expect("the form").1;
+            field.split('"').next().expect("a value").to_owned()
+        };
+        let mistyped = post("set", "1", "x");
+        assert_eq!(mistyped.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let preview = post("preview", &version(&mistyped), "2");
+        assert_eq!(preview.status, StatusCode::OK);
+        let told = post("set", &version(&preview), "2");
+        assert_eq!(told.status, StatusCode::CONFLICT, "{}", told.body);
+        assert!(told.body.contains("version 2, 3 in, 3 out"), "{}", told.body);
+        assert_eq!(post("set", &version(&told), "2").status, StatusCode::SEE_OTHER);
+    }
+}
+
+#[test]
 fn a_new_price_is_a_version_that_is_previewed_and_never_rewrites_the_past() {
     for engine in engines() {
         let house = House::start(engine);

@@ -106,7 +106,7 @@ impl TypedPrice {
 struct PriceForm {
     id: i64,
     name: String,
-    /// The newest version when the form was made.
+    /// The newest one that whoever has the form has seen.
     version: i64,
     /// In words.
     current: String,
@@ -190,7 +190,9 @@ pub async fn set_price(
 fn work(connection: &mut Connection, id: i64, pairs: &Pairs, actor: &Actor) -> Result<Outcome, Error> {
     let (model, newest) = load(connection, id)?;
     let typed = TypedPrice::from_pairs(pairs);
-    let mut form = PriceForm::new(&model, &newest, typed);
+    // A form that comes back still knows what was seen, so that a price set meanwhile is told of in the end.
+    let seen = first(pairs, "version").parse().unwrap_or(0);
+    let mut form = PriceForm { version: seen, ..PriceForm::new(&model, &newest, typed) };
     let price = match form.price.parse() {
         Ok(price) => price,
         Err(errors) => {
@@ -202,11 +204,11 @@ fn work(connection: &mut Connection, id: i64, pairs: &Pairs, actor: &Actor) -> R
         form.preview = Some(Preview::load(connection, id, &price, now_ms())?);
         return Ok(Outcome::Form(StatusCode::OK, Box::new(form)));
     }
-    let seen = first(pairs, "version").parse().unwrap_or(0);
     match prices::set(connection, id, &price, Some(seen), actor, now_ms()) {
         Ok(()) => Ok(Outcome::Set(model.name)),
         Err(Error::Conflict) => {
-            form.is_conflict = true;
+            let (model, newest) = load(connection, id)?;
+            let form = PriceForm { is_conflict: true, ..PriceForm::new(&model, &newest, form.price) };
             Ok(Outcome::Form(StatusCode::CONFLICT, Box::new(form)))
         }
         Err(error) => Err(error),
