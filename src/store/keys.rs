@@ -5,7 +5,7 @@ use super::Connection;
 use super::audit::{self, Actor};
 use super::groups::Group;
 use super::schema::{api_keys, groups, key_credits, users as users_table};
-use super::{found, group_users, users};
+use super::{group_users, users};
 use crate::domain::Invalid;
 use crate::domain::key::{KeySettings, Standing};
 use crate::domain::models::ModelRestrictions;
@@ -271,11 +271,11 @@ pub fn delete(
             let owner = users_table::table.find(user_id).select(users_table::id);
             owner.for_no_key_update().first::<i64>(postgres)?;
         }
-        let rows =
+        let name: String =
             diesel::delete(api_keys::table.filter(api_keys::id.eq(id)).filter(api_keys::user_id.eq(user_id)))
-                .execute(connection)?;
-        found(rows)?;
-        audit::record(connection, actor, "key.delete", &format!("key {id}"), now_ms)
+                .returning(api_keys::name)
+                .get_result(connection)?;
+        audit::record(connection, actor, "key.delete", &format!("key {id} {name}"), now_ms)
     })
 }
 

@@ -79,6 +79,8 @@ fn every_act_of_people_is_written_down_with_its_address() {
         let page = admin.get("/audit").body;
         assert!(page.contains("Deleted a user") && page.contains(&format!("ada#{id}")), "{page}");
         assert!(!page.contains(&format!("href=\"/users/{id}\"")));
+        let deleted = events.iter().find(|event| event.action == "key.delete").expect("it was deleted");
+        assert_eq!(deleted.subject, format!("key {key} renamed"));
     }
 }
 
