@@ -26,6 +26,14 @@ pub(super) struct LinkOptions {
     listen: SocketAddr,
 }
 
+impl LinkOptions {
+    /// The link of this token.
+    pub fn of(&self, token: &SignInToken) -> String {
+        let listen = || format!("http://{}", reachable(self.listen));
+        token.link(&self.public_url.as_ref().map_or_else(listen, Url::to_string))
+    }
+}
+
 /// Print a link by which a user sets their password, once; the one before stops to work
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  keyhouse user sign-in-link ada --public-url https://keys.example.com")]
@@ -39,13 +47,13 @@ pub(super) struct SignInLink {
 
 /// A link that was made.
 #[derive(Serialize)]
-pub(super) struct LinkView {
+struct LinkView {
     /// Whose.
     name: String,
     /// To be opened in a browser.
-    pub sign_in_link: String,
+    sign_in_link: String,
     /// RFC 3339.
-    pub expires_at: String,
+    expires_at: String,
 }
 
 impl Show for LinkView {
@@ -59,25 +67,14 @@ impl Show for LinkView {
 /// Runs the command.
 pub(super) fn run(options: &SignInLink, context: &Context) -> Result<(), Failure> {
     let user = context.with(|connection, _| Ok(user::find(connection, &options.name)))??;
-    context.output.one(&make(user.id, &user.name, &options.link, context)?)
-}
-
-/// Makes a link for a user.
-pub(super) fn make(
-    user_id: i64,
-    name: &str,
-    options: &LinkOptions,
-    context: &Context,
-) -> Result<LinkView, Failure> {
     let token = SignInToken::generate();
     let expires_at_ms = context.with(|connection, now_ms| {
-        sign_in_links::create(connection, user_id, &token.digest(), &Actor::cli(), now_ms)
+        sign_in_links::create(connection, user.id, &token.digest(), &Actor::cli(), now_ms)
     })?;
-    let listen = || format!("http://{}", reachable(options.listen));
-    let base_url = options.public_url.as_ref().map_or_else(listen, Url::to_string);
-    Ok(LinkView {
-        name: name.to_owned(),
-        sign_in_link: token.link(&base_url),
+    let view = LinkView {
+        name: user.name,
+        sign_in_link: options.link.of(&token),
         expires_at: moment(expires_at_ms),
-    })
+    };
+    context.output.one(&view)
 }

@@ -3,11 +3,12 @@
 use super::data::Context;
 use super::failure::Failure;
 use super::output::{Deleted, Show, credits, moment, yes_no};
-use super::sign_in_link::{self, LinkOptions, LinkView, SignInLink};
+use super::sign_in_link::{self, LinkOptions, SignInLink};
 use super::stdin;
 use crate::domain::Invalid;
 use crate::domain::credits::Credits;
 use crate::domain::grant::parse_note;
+use crate::domain::sign_in_link::SignInToken;
 use crate::domain::user::{NewPassword, UserName};
 use crate::error::Error;
 use crate::password;
@@ -204,22 +205,32 @@ pub(super) fn run(command: UserCommand, context: &Context) -> Result<(), Failure
 }
 
 fn create(options: Create, context: &Context) -> Result<(), Failure> {
-    let password_hash = match options.sign_in_link {
-        true => None,
-        false => Some(password::hash(&new_password(&options.name, options.password_stdin)?)?),
-    };
+    if options.sign_in_link {
+        return create_with_link(options, context);
+    }
+    let password_hash = Some(password::hash(&new_password(&options.name, options.password_stdin)?)?);
     let new = NewUser { password_hash, name: options.name, is_admin: options.admin };
     let user = context.with(|connection, now_ms| {
         let id = users::create(connection, &new, &Actor::cli(), now_ms)?;
         users::find(connection, id)
     })?;
-    if !options.sign_in_link {
-        return context.output.one(&UserView::from(user));
-    }
-    let link = sign_in_link::make(user.id, &user.name, &options.link, context)?;
-    let LinkView { sign_in_link, expires_at, .. } = link;
-    let user = UserView::from(user);
-    context.output.one(&MadeView { user, sign_in_link, sign_in_link_expires_at: expires_at })
+    context.output.one(&UserView::from(user))
+}
+
+fn create_with_link(options: Create, context: &Context) -> Result<(), Failure> {
+    let new = NewUser { password_hash: None, name: options.name, is_admin: options.admin };
+    let token = SignInToken::generate();
+    let (user, expires_at_ms) = context.with(|connection, now_ms| {
+        let (digest, actor) = (token.digest(), Actor::cli());
+        let (id, expires_at_ms) =
+            users::create_with_link(connection, &new, Credits::ZERO, &digest, &actor, now_ms)?;
+        Ok((users::find(connection, id)?, expires_at_ms))
+    })?;
+    context.output.one(&MadeView {
+        user: UserView::from(user),
+        sign_in_link: options.link.of(&token),
+        sign_in_link_expires_at: moment(expires_at_ms),
+    })
 }
 
 fn grant(options: &Grant, context: &Context) -> Result<(), Failure> {
