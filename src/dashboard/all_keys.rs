@@ -1,10 +1,11 @@
 //! The All keys page, for admins: the keys of every user, to be switched off or deleted, and never revealed.
 
+use super::admin_form::AdminForm;
 use super::answer::{self, Place as DialogPlace};
 use super::error::PageError;
 use super::keys::Row;
 use super::list_url::{self, ListUrl, PAGE_ROWS, printable};
-use super::page::{self, Kind, Shell};
+use super::page::{self, Kind, Pairs, Shell, first};
 use super::session::Admin;
 use crate::clock::now_ms;
 use crate::domain::key::Status;
@@ -247,14 +248,13 @@ struct RowAlone {
 /// Not found; the engine's.
 pub async fn set_enabled(
     id: web::Path<i64>,
-    pairs: web::Form<Vec<(String, String)>>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     request: HttpRequest,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, actor) = (id.into_inner(), signed_in.actor());
-    let enabled = pairs.iter().any(|(field, value)| field == "enabled" && value == "true");
+    let enabled = first(&pairs, "enabled") == "true";
     let row = store
         .run(move |connection| {
             let owner_id = keys::owner(connection, id)?;

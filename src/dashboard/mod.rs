@@ -1,6 +1,7 @@
 //! The HTML pages: a file per page. Handlers read as steps and render askama templates.
 
 pub mod account;
+pub mod admin_form;
 pub mod all_keys;
 pub mod answer;
 pub mod assets;

@@ -115,6 +115,40 @@ fn what_only_admins_have_does_not_exist_for_others() {
     }
 }
 
+/// Every address to which admins alone post, with some id, as the app lists them.
+fn posts_of_admins() -> Vec<String> {
+    let (_, routes) = include_str!("../../src/app.rs").split_once("fn people_routes").expect("their routes");
+    let posts = routes.split(".route(\"").skip(1).filter(|route| route.contains("web::post()"));
+    let paths = posts.filter_map(|route| Some(route.split_once('"')?.0));
+    paths.map(|path| path.replace("{upstream_id}", "1").replace("{id}", "1")).collect()
+}
+
+#[test]
+fn whatever_is_posted_an_address_of_admins_looks_to_others_like_none() {
+    for engine in engines() {
+        let house = furnished(engine);
+        let (eve, stranger) = (house.user("eve"), house.anon());
+        let form = "application/x-www-form-urlencoded";
+        let twice = "name=a&name=b&amount=1&amount=2&act=a&act=b";
+        let paths = posts_of_admins();
+        assert!(paths.len() > 20, "{paths:?}");
+        for (content_type, body) in [("text/plain", ""), (form, ""), (form, twice), (form, "%ff=%ff")] {
+            let post = |person: &Person, path: &str| {
+                let request = person.http.post(person.url(path)).header("content-type", content_type);
+                send(request.body(body))
+            };
+            let missing = post(&eve, "/nowhere");
+            for path in &paths {
+                let answer = post(&eve, path);
+                assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path} {content_type} {body}");
+                assert_eq!(words(&answer.body), words(&missing.body), "{path} {content_type} {body}");
+                let status = post(&stranger, path).status;
+                assert_eq!(status, StatusCode::SEE_OTHER, "{path} {content_type} {body}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_admin_sees_every_key_and_reveals_none() {
     for engine in engines() {

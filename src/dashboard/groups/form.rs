@@ -3,6 +3,7 @@
 use super::PLACE;
 use super::list::List;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::session::{Admin, SignedIn};
@@ -168,12 +169,11 @@ pub async fn new(htmx: Htmx, Admin(signed_in): Admin) -> HttpResponse {
 /// # Errors
 /// The engine's; what was typed wrong comes back with the form.
 pub async fn create(
-    typed: web::Form<Typed>,
+    AdminForm(Admin(signed_in), typed): AdminForm<Typed>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    submit(Aim::Create, typed.into_inner(), &htmx, &signed_in, &store).await
+    submit(Aim::Create, typed, &htmx, &signed_in, &store).await
 }
 
 /// `GET /groups/{id}/edit`
@@ -199,12 +199,11 @@ pub async fn edit(
 /// Not found; the engine's. What was typed wrong, and what somebody else changed, comes back with the form.
 pub async fn save(
     id: web::Path<i64>,
-    typed: web::Form<Typed>,
+    AdminForm(Admin(signed_in), typed): AdminForm<Typed>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    submit(Aim::Edit(*id), typed.into_inner(), &htmx, &signed_in, &store).await
+    submit(Aim::Edit(*id), typed, &htmx, &signed_in, &store).await
 }
 
 async fn submit(

@@ -3,6 +3,7 @@
 use super::PLACE;
 use super::price::TypedPrice;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
@@ -131,9 +132,8 @@ pub async fn new(
 /// # Errors
 /// The engine's; what was typed wrong comes back with the form.
 pub async fn create(
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (typed, actor) = (Typed::from_pairs(&pairs), signed_in.actor());

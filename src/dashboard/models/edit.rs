@@ -2,6 +2,7 @@
 
 use super::PLACE;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
@@ -53,9 +54,8 @@ pub async fn edit(
 /// Not found; the engine's; what was typed wrong comes back with the form.
 pub async fn save(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, actor, typed) = (id.into_inner(), signed_in.actor(), first(&pairs, "max_output").to_owned());
@@ -83,9 +83,8 @@ pub async fn save(
 /// Not found; the engine's.
 pub async fn set_hidden(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, actor, hidden) = (id.into_inner(), signed_in.actor(), first(&pairs, "hidden") == "true");

@@ -3,6 +3,7 @@
 
 use super::import_row::PlanView;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
 use crate::dashboard::page::{self, Kind, Pairs, Shell, first};
@@ -296,8 +297,7 @@ enum Outcome {
 /// # Errors
 /// The engine's. What changed since it was seen, or was not chosen, comes back with the preview.
 pub async fn apply(
-    pairs: web::Form<Pairs>,
-    Admin(signed_in): Admin,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (chosen, user_id, actor) = (Chosen::from_pairs(&pairs), signed_in.user.id, signed_in.actor());

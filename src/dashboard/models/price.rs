@@ -5,6 +5,7 @@ use super::PLACE;
 use super::preview::Preview;
 use super::row::price_words;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
@@ -172,9 +173,8 @@ enum Outcome {
 /// Not found; the engine's. What was typed wrong, and what somebody else changed, comes back with the form.
 pub async fn set_price(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, actor) = (id.into_inner(), signed_in.actor());

@@ -2,6 +2,7 @@
 
 use super::PLACE;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
@@ -136,9 +137,8 @@ pub async fn edit(
 /// Not found; the engine's; what was typed wrong comes back with the form.
 pub async fn add(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(admin, pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    admin: Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     store_route(id.into_inner(), None, &pairs, &htmx, admin.0, &store).await
@@ -150,9 +150,8 @@ pub async fn add(
 /// As [`add`].
 pub async fn save(
     ids: web::Path<(i64, i64)>,
-    pairs: web::Form<Pairs>,
+    AdminForm(admin, pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    admin: Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, upstream_id) = ids.into_inner();

@@ -2,6 +2,7 @@
 
 use super::PLACE;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{Pairs, first};
@@ -156,9 +157,8 @@ pub async fn edit(
 /// # Errors
 /// The engine's; what was typed wrong comes back with the form.
 pub async fn create(
-    pairs: web::Form<Pairs>,
+    AdminForm(admin, pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    admin: Admin,
     store: web::Data<Store>,
     vault: web::Data<Vault>,
 ) -> Result<HttpResponse, PageError> {
@@ -197,9 +197,8 @@ fn make(connection: &mut Connection, typed: &Typed, vault: &Vault, actor: &Actor
 /// Not found; the engine's; what was typed wrong comes back with the form.
 pub async fn save(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(admin, pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    admin: Admin,
     store: web::Data<Store>,
     vault: web::Data<Vault>,
 ) -> Result<HttpResponse, PageError> {

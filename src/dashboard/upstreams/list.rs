@@ -2,6 +2,7 @@
 
 use super::row::Row;
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{self, Kind, Pairs, Shell, first};
 use crate::dashboard::session::Admin;
@@ -46,9 +47,8 @@ struct RowAlone {
 /// Not found; the engine's.
 pub async fn set_enabled(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
     watch: web::Data<UpstreamWatch>,
 ) -> Result<HttpResponse, PageError> {

@@ -7,6 +7,7 @@ use super::state::ListState;
 use super::{PLACE, of_another};
 use crate::clock::now_ms;
 use crate::config::Reach;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
 use crate::dashboard::page::Pairs;
@@ -33,10 +34,9 @@ fn says_true(pairs: &Pairs, field: &str) -> bool {
 /// Not found; oneself and the last admin; the engine's.
 pub async fn set_enabled(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     request: HttpRequest,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, enabled) = (*id, says_true(&pairs, "enabled"));
@@ -54,10 +54,9 @@ pub async fn set_enabled(
 /// As [`set_enabled`].
 pub async fn set_admin(
     id: web::Path<i64>,
-    pairs: web::Form<Pairs>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     request: HttpRequest,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, is_admin) = (*id, says_true(&pairs, "admin"));

@@ -6,6 +6,7 @@ use super::person::Person;
 use super::state::ListState;
 use crate::clock::now_ms;
 use crate::config::Reach;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
 use crate::dashboard::session::Admin;
@@ -106,14 +107,12 @@ pub async fn new(htmx: Htmx, Admin(signed_in): Admin) -> HttpResponse {
 /// # Errors
 /// The engine's; what was typed wrong comes back with the form.
 pub async fn create(
-    typed: web::Form<Typed>,
+    AdminForm(Admin(signed_in), typed): AdminForm<Typed>,
     request: HttpRequest,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
     reach: web::Data<Reach>,
 ) -> Result<HttpResponse, PageError> {
-    let typed = typed.into_inner();
     let token = SignInToken::generate();
     let (digest, actor, viewer_id) = (token.digest(), signed_in.actor(), signed_in.user.id);
     let state = ListState::of_url(htmx.current_url().as_deref());

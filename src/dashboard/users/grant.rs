@@ -3,6 +3,7 @@
 use super::PLACE;
 use super::person::{Part, at_person};
 use crate::clock::now_ms;
+use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::session::Admin;
@@ -94,12 +95,11 @@ pub async fn ask(
 /// Not found; the engine's; what was typed wrong comes back with the form.
 pub async fn grant(
     id: web::Path<i64>,
-    typed: web::Form<Typed>,
+    AdminForm(Admin(signed_in), typed): AdminForm<Typed>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let (id, typed) = (id.into_inner(), typed.into_inner());
+    let (id, typed) = (id.into_inner(), typed);
     let (actor, viewer_id) = (signed_in.actor(), signed_in.user.id);
     let at_person = at_person(&htmx, id);
     let parsed = typed.parse();
