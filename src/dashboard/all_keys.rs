@@ -7,6 +7,7 @@ use super::keys::Row;
 use super::list_url::{self, ListUrl, PAGE_ROWS, printable};
 use super::page::{self, Kind, Pairs, Shell, first};
 use super::session::Admin;
+use super::users::{Person, is_of_person};
 use crate::clock::now_ms;
 use crate::domain::key::Status;
 use crate::error::Error;
@@ -270,10 +271,9 @@ pub async fn set_enabled(
     }
     page::flash(&signed_in.session, Kind::Success, text)?;
     let referer = request.headers().get(REFERER).and_then(|value| value.to_str().ok());
-    let of_user = format!("/users/{}", row.owner_id);
-    let url = match list_url::query_of(referer, &of_user) {
-        Some(_) => of_user,
-        None => ListState::of_url(referer).url(),
+    let url = match is_of_person(referer, row.owner_id) {
+        true => format!("/users/{}", row.owner_id),
+        false => ListState::of_url(referer).url(),
     };
     Ok(page::redirect(&url))
 }
@@ -313,20 +313,33 @@ pub async fn delete(
     Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let (id, actor) = (id.into_inner(), signed_in.actor());
+    let (id, viewer_id, actor) = (id.into_inner(), signed_in.user.id, signed_in.actor());
     let url = htmx.current_url();
-    let (key, list) = store
+    let (key, beside) = store
         .run(move |connection| {
             let owned = all_keys::find(connection, id)?;
-            keys::delete(connection, owned.key.user_id, id, &actor, now_ms())?;
-            let at_owner = list_url::query_of(url.as_deref(), &format!("/users/{}", owned.key.user_id));
-            let list = match at_owner {
-                Some(_) => newest_of(connection, owned.key.user_id, super::users::SHOWN_KEYS)?,
-                None => KeyTable::load(connection, &ListState::of_url(url.as_deref()))?,
+            let owner_id = owned.key.user_id;
+            keys::delete(connection, owner_id, id, &actor, now_ms())?;
+            let beside = if is_of_person(url.as_deref(), owner_id) {
+                Beside::Owner(Box::new(Person::load_out_of_band(connection, owner_id, viewer_id)?))
+            } else {
+                let list = KeyTable::load(connection, &ListState::of_url(url.as_deref()))?;
+                Beside::List(KeyTable { out_of_band: true, ..list })
             };
-            Ok((owned, list))
+            Ok((owned, beside))
         })
         .await?;
     let text = format!("Deleted “{}” of {}", key.key.name, key.owner);
-    Ok(answer::done(&htmx, &signed_in, text, &KeyTable { out_of_band: true, ..list }, PATH)?)
+    Ok(answer::done(&htmx, &signed_in, text, &beside, PATH)?)
+}
+
+/// What of the page a deletion has changed.
+#[derive(Template)]
+#[template(
+    ext = "html",
+    source = "{% match self %}{% when Self::List(list) %}{{ list }}{% when Self::Owner(person) %}{{ person }}{% endmatch %}"
+)]
+enum Beside {
+    List(KeyTable),
+    Owner(Box<Person>),
 }

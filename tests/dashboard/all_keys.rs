@@ -53,6 +53,34 @@ fn an_admin_switches_and_deletes_anybodys_key_and_reveals_none() {
 }
 
 #[test]
+fn what_is_done_at_the_page_of_a_user_shows_on_it() {
+    for engine in engines() {
+        let (house, admin) = house_with_admin(engine);
+        let ada = house.user("ada");
+        let keys: Vec<i64> = (0..2).map(|n| make_key(&house, &ada, &format!("k{n}")).0.id).collect();
+        let id = house.with(|c| users::find_by_name(c, "ada")).id;
+        let post = |path: &str, fields: &[(&str, &str)], at: &str| {
+            let current = admin.url(&format!("/users/{at}"));
+            let request = admin.form(path, fields).header("hx-request", "true");
+            let answer = send(request.header("hx-current-url", current));
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            answer.body
+        };
+        let is_whole = |body: &str| body.contains("<div id=\"person\" hx-swap-oob=\"true\">");
+        for (key, at, left) in
+            [(keys[0], id.to_string(), "1"), (keys[1], format!("{id}/grants?after=NTow"), "0")]
+        {
+            let body = post(&format!("/all-keys/{key}/delete"), &[], &at);
+            assert!(is_whole(&body), "{at}: {body}");
+            assert!(body.contains(&format!("<dt>Keys</dt><dd class=\"number\">{left}</dd>")), "{at}: {body}");
+            let body = post(&format!("/users/{id}/admin"), &[("admin", "true")], &at);
+            assert!(is_whole(&body), "{at}: {body}");
+        }
+        assert!(!is_whole(&post(&format!("/users/{id}/admin"), &[("admin", "true")], &format!("{id}0"))));
+    }
+}
+
+#[test]
 fn for_others_there_is_no_such_page() {
     for engine in engines() {
         let (house, _) = house_with_admin(engine);

@@ -19,7 +19,7 @@ pub use acts::{
 pub use create::{create, new};
 pub use grant::{ask as ask_grant, grant};
 pub use list::index;
-pub use person::{SHOWN_KEYS, grants, show};
+pub use person::{Person, grants, is_of_person, show};
 pub use state::{FILTERS, ORDERS};
 
 /// Of the dialogs here.

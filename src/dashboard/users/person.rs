@@ -21,7 +21,7 @@ use askama::filters::HtmlSafe;
 /// Of the history, at once.
 const SHOWN_GRANTS: usize = 20;
 /// Keys shown on a user's page.
-pub const SHOWN_KEYS: usize = 10;
+const SHOWN_KEYS: usize = 10;
 
 /// Everything about one user; replaced as one.
 #[derive(Template)]
@@ -135,22 +135,30 @@ pub async fn grants(
         .filter_map(|(name, value)| list_url::place(&name, &value))
         .last()
         .unwrap_or_default();
+    let is_part = htmx.is_htmx;
     let (person, grants) = store
         .run(move |connection| {
             users::find(connection, id)?;
-            Ok((Person::load(connection, id, viewer_id)?, Grants::load(connection, id, &place)?))
+            let person = (!is_part).then(|| Person::load(connection, id, viewer_id)).transpose()?;
+            Ok((person, Grants::load(connection, id, &place)?))
         })
         .await?;
-    if htmx.is_htmx {
+    let Some(person) = person else {
         return Ok(page::render(StatusCode::OK, &grants));
-    }
+    };
     let shell = Shell::new(&signed_in, "users");
     Ok(page::render(StatusCode::OK, &Show { shell, person: Person { grants, ..person } }))
 }
 
+/// Whether this is the URL of the user's own page, whatever part of their grants it shows.
+pub fn is_of_person(url: Option<&str>, id: i64) -> bool {
+    let is_at = |path: String| list_url::query_of(url, &path).is_some();
+    is_at(format!("/users/{id}")) || is_at(format!("/users/{id}/grants"))
+}
+
 /// Whether an act was begun on the user's own page, and not in the list.
 pub(super) fn at_person(htmx: &Htmx, id: i64) -> bool {
-    list_url::query_of(htmx.current_url().as_deref(), &format!("/users/{id}")).is_some()
+    is_of_person(htmx.current_url().as_deref(), id)
 }
 
 /// What of the page an act has changed: all about the user, or their row in the list.
