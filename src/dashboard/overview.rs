@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::store::health::{self, Ended, Found};
 use crate::store::upstream_hours::{self, UpstreamHour};
 use crate::store::usage::{Grain, Scope, Span, Sums, Usage};
-use crate::store::{Connection, Store, instances, upstreams, usage_rollup};
+use crate::store::{Connection, Store, instances, upstreams, usage_rollup, users};
 use crate::upstream_watch::UpstreamWatch;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -122,9 +122,9 @@ impl Numbers {
         let mut usage = Usage::open(connection, Scope::default(), span)?;
         let by_model = usage.by_model()?;
         let top = usage.top_users(TOP)?;
-        let mut users: Vec<(i64, Sums)> = usage.of_users(&top)?.into_iter().collect();
-        users.sort_by_key(|(_, sums)| std::cmp::Reverse((sums.settled_micros, sums.requests)));
-        let names = health::user_names(connection, &top)?;
+        let mut ranked_users: Vec<(i64, Sums)> = usage.of_users(&top)?.into_iter().collect();
+        ranked_users.sort_by_key(|(_, sums)| std::cmp::Reverse((sums.settled_micros, sums.requests)));
+        let mut names = users::names(connection, &top)?;
         let all = chart::by_time(&by_model);
         let ranked = chart::ranked(&by_model);
         let columns =
@@ -135,11 +135,12 @@ impl Numbers {
             counts: chart::counts(span, &all),
             grain: if span.grain == Grain::Hour { "hour" } else { "day" },
             is_empty: all.is_empty(),
-            users: users
+            users: ranked_users
                 .iter()
                 .map(|(id, sums)| {
                     let url = format!("/usage?user={id}&range={}", range.word());
-                    Share::of(health::name_of(&names, *id), Some(url), sums)
+                    let name = names.remove(id).unwrap_or_else(|| format!("number {id}"));
+                    Share::of(name, Some(url), sums)
                 })
                 .collect(),
             models: ranked.into_iter().take(TOP).map(|(name, sums)| Share::of(name, None, &sums)).collect(),

@@ -34,6 +34,19 @@ impl UserName {
     }
 }
 
+/// What the row of a user is called once they are deleted: as no login can be.
+pub fn deleted_name(name: &str, id: i64) -> String {
+    format!("{name}#{id}")
+}
+
+/// A row's name as people read it: that of a deleted user, `ada#12`, is `ada (deleted)`.
+pub fn shown_name(stored: String) -> String {
+    match stored.split_once('#') {
+        Some((name, _)) => format!("{name} (deleted)"),
+        None => stored,
+    }
+}
+
 /// A password good enough to be set. Its `Debug` hides it.
 pub struct NewPassword(String);
 
@@ -74,6 +87,13 @@ impl fmt::Debug for NewPassword {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deleted_user_is_shown_as_one() {
+        assert_eq!(shown_name("ada".into()), "ada");
+        assert_eq!(shown_name(deleted_name("ada", 12)), "ada (deleted)");
+        assert!(UserName::parse(&deleted_name("ada", 12)).is_err());
+    }
 
     #[test]
     fn names_are_folded_and_bounded() {

@@ -98,18 +98,3 @@ pub fn spent_accounts(connection: &mut Connection) -> Result<Found, Error> {
         BigInt => NAMED_MAX)?;
     Ok(rows.into())
 }
-
-/// Names of users by id, as far as they are there.
-///
-/// # Errors
-/// The engine's.
-pub fn user_names(connection: &mut Connection, ids: &[i64]) -> Result<Vec<(i64, String)>, Error> {
-    use super::schema::users;
-    Ok(users::table.filter(users::id.eq_any(ids)).select((users::id, users::name)).load(connection)?)
-}
-
-/// Of [`user_names`].
-pub fn name_of(names: &[(i64, String)], id: i64) -> String {
-    let named = names.iter().find(|(known, _)| *known == id);
-    named.map_or_else(|| format!("number {id}"), |(_, name)| name.clone())
-}

@@ -6,10 +6,11 @@ use super::schema::{api_keys, group_users, responses, sessions, users};
 use super::{admins, found, grants, schema, second_factors, sign_in_links, taken};
 use crate::domain::credits::Credits;
 use crate::domain::sign_in_link::LinkDigest;
-use crate::domain::user::UserName;
+use crate::domain::user::{UserName, deleted_name, shown_name};
 use crate::error::Error;
 use diesel::dsl::exists;
 use diesel::prelude::*;
+use std::collections::HashMap;
 
 /// Stands in the column of who has none.
 pub(super) const NO_PASSWORD: &str = "";
@@ -130,6 +131,24 @@ pub fn find(connection: &mut Connection, id: i64) -> Result<User, Error> {
         .filter(users::deleted_at_ms.is_null())
         .select(User::as_select())
         .first(connection)?)
+}
+
+/// What these users are called, deleted ones too, since their charges stay.
+///
+/// # Errors
+/// The engine's.
+pub fn names(connection: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, String>, Error> {
+    let names: Vec<(i64, String)> =
+        users::table.filter(users::id.eq_any(ids)).select((users::id, users::name)).load(connection)?;
+    Ok(names.into_iter().map(|(id, name)| (id, shown_name(name))).collect())
+}
+
+/// What a user is called, a deleted one too.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn name_of(connection: &mut Connection, id: i64) -> Result<String, Error> {
+    names(connection, &[id])?.remove(&id).ok_or(Error::NotFound)
 }
 
 /// Makes sure that the user is not deleted before this transaction has ended.
@@ -306,8 +325,7 @@ pub fn delete(connection: &mut Connection, id: i64, actor: &Actor, now_ms: i64) 
         let name = find(connection, id)?.name;
         let rows = diesel::update(users::table.find(id).filter(users::deleted_at_ms.is_null()))
             .set((
-                // No login can be called so.
-                users::name.eq(format!("{name}#{id}")),
+                users::name.eq(deleted_name(&name, id)),
                 users::password_hash.eq(NO_PASSWORD),
                 users::is_admin.eq(false),
                 users::enabled.eq(false),

@@ -366,6 +366,29 @@ fn somebody_elses_usage_does_not_exist_unless_one_is_an_admin() {
 }
 
 #[test]
+fn the_usage_of_a_deleted_user_stays_for_admins() {
+    for engine in engines() {
+        let site = Site::new(engine);
+        let ids = site.store(vec![site.call(0, "gpt-4o", ChargeStatus::Complete, 5)]);
+        site.house.add_user("root", true);
+        let root = site.house.anon();
+        root.sign_in("root", super::support::PASSWORD);
+        let path = format!("/users/{}/delete", site.ada_id);
+        assert_eq!(root.post(&path, &[]).status, StatusCode::SEE_OTHER);
+        let overview = ok(root.get("/overview"));
+        let query = format!("user={}&range=24h", site.ada_id);
+        let link = format!("/usage?{}", query.replace('&', "&#38;"));
+        assert!(overview.contains(&link) && overview.contains("ada (deleted)"), "{overview}");
+        let page = ok(root.get(&format!("/usage?{query}")));
+        assert!(page.contains("Usage of ada (deleted)"), "{page}");
+        assert_eq!(listed(&page), ids);
+        assert_eq!(ok(root.get(&format!("/usage/export.csv?{query}"))).lines().count(), 2);
+        let bob = site.house.user("bob");
+        assert!(listed(&ok(bob.get(&format!("/usage?{query}")))).is_empty());
+    }
+}
+
+#[test]
 fn the_overview_names_what_is_unhealthy() {
     for engine in engines() {
         let site = Site::new(engine);

@@ -59,7 +59,7 @@ pub async fn export(
     let user_id = chosen.unwrap_or(signed_in.user.id);
     let span = store
         .run(move |connection| {
-            users::find(connection, user_id)?;
+            users::name_of(connection, user_id)?;
             Ok(state.range.span(now_ms(), usage_rollup::progress(connection)?.hourly_from_ms))
         })
         .await?;

@@ -92,8 +92,8 @@ pub async fn index(
     let (whose, view) = store
         .run(move |connection| {
             connection.snapshot(|connection| {
-                let whose = wanted.user_id.map(|id| users::find(connection, id)).transpose()?;
-                Ok((whose.map(|user| user.name), View::load(connection, user_id, &wanted)?))
+                let whose = wanted.user_id.map(|id| users::name_of(connection, id)).transpose()?;
+                Ok((whose, View::load(connection, user_id, &wanted)?))
             })
         })
         .await?;
