@@ -8,6 +8,9 @@ use crate::error::Error;
 use diesel::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
+/// Things that have a number.
+const KINDS: [&str; 5] = ["user", "key", "group", "model", "upstream"];
+
 /// What part of the log is wanted, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
@@ -17,7 +20,7 @@ pub struct AuditQuery {
     pub action: String,
     /// Only about things of this kind, such as `key`; empty: any.
     pub kind: String,
-    /// Of that kind, only this one.
+    /// Only of this number, whatever the kind.
     pub id: Option<i64>,
     /// Not before.
     pub from_ms: Option<i64>,
@@ -62,6 +65,12 @@ fn batch(
         let more = format!("{} %", escape_like(&subject));
         rows =
             rows.filter(audit_events::subject.eq(subject).or(audit_events::subject.like(more).escape('\\')));
+    }
+    if let (true, Some(id)) = (query.kind.is_empty(), query.id) {
+        let [user, key, group, model, upstream] =
+            KINDS.map(|kind| audit_events::subject.like(format!("{kind} {id} %")));
+        let bare = audit_events::subject.eq_any(KINDS.map(|kind| format!("{kind} {id}")));
+        rows = rows.filter(bare.or(user).or(key).or(group).or(model).or(upstream));
     }
     if let Some(from_ms) = query.from_ms {
         rows = rows.filter(audit_events::at_ms.ge(from_ms));

@@ -4,6 +4,8 @@ use super::keys::{create, link, make_key, only_key};
 use super::support::{PASSWORD, engines};
 use super::users::house_with_admin;
 use diesel::connection::SimpleConnection;
+use keyhouse::clock::now_ms;
+use keyhouse::store::audit::{self, Actor};
 use keyhouse::store::users;
 use reqwest::StatusCode;
 
@@ -99,6 +101,16 @@ fn events_are_found_by_actor_action_subject_and_day() {
         assert_eq!(found(&format!("kind=user&id={id}")), ["user.grant", "user.create"]);
         assert_eq!(found(&format!("kind=user&id={id}0")), Vec::<String>::new());
         assert_eq!(found("action=nothing.such"), Vec::<String>::new());
+        let key = only_key(&house, "ada").id;
+        house.with(|c| {
+            for subject in [format!("model {key}"), format!("group {key} a → b"), format!("key {key}0")] {
+                audit::record(c, &Actor::cli(), "test.it", &subject, now_ms())?;
+            }
+            audit::record(c, &Actor::cli(), "test.it", &format!("user 900 {key}"), now_ms())
+        });
+        let of_number = found(&format!("id={key}"));
+        assert_eq!(of_number[..3], ["test.it", "test.it", "key.create"], "{of_number:?}");
+        assert_eq!(found(&format!("actor=ada&id={key}")), ["key.create"]);
         assert!(found("from=2020-01-01").len() > 5);
         assert_eq!(found("until=2020-01-01"), Vec::<String>::new());
         assert_eq!(found("from=2999-01-01"), Vec::<String>::new());
