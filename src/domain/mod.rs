@@ -107,7 +107,7 @@ impl fmt::Display for FieldErrors {
 /// A trimmed, printable, bounded label; the rule behind every name a person types.
 ///
 /// # Errors
-/// When it is empty, longer than `chars_max` characters, or has control characters.
+/// When it is empty, longer than `chars_max` characters, or has control or invisible characters.
 pub(crate) fn parse_label(raw: &str, what: &str, chars_max: usize) -> Result<String, Invalid> {
     let label = raw.trim();
     if label.is_empty() {
@@ -117,14 +117,68 @@ pub(crate) fn parse_label(raw: &str, what: &str, chars_max: usize) -> Result<Str
     if label.len() > chars_max * 4 || label.chars().count() > chars_max {
         return Err(format!("{what} is longer than {chars_max} characters.").into());
     }
-    if label.chars().any(is_unprintable) {
+    if label.chars().any(is_unprintable) || !label.split(is_joiner).all(is_visible) {
         return Err(format!("{what} contains control or invisible characters.").into());
     }
     Ok(label.to_owned())
 }
 
-/// Control characters, and those that reorder or hide text around them (Unicode TR 36, bidi spoofing).
+/// Control characters, those that reorder or hide text around them (Unicode TR 36, bidi spoofing), and those that are
+/// letters or symbols and yet show nothing.
 fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+    let reorders = matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{206F}');
+    let hides = matches!(c, '\u{AD}' | '\u{200B}' | '\u{2060}'..='\u{2065}' | '\u{FEFF}');
+    let fills = matches!(c, '\u{115F}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{FFA0}');
+    c.is_control() || reorders || hides || fills
+}
+
+/// They part or join what stands on both sides: letters of Persian and of Indic scripts, parts of emoji.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200C}' | '\u{200D}')
+}
+
+/// Whether something is to be seen, also where it begins and ends. What only changes the look of a character before it
+/// shows nothing by itself.
+fn is_visible(part: &str) -> bool {
+    let changes_look = |c| matches!(c, '\u{34F}' | '\u{FE00}'..='\u{FE0F}' | '\u{E0000}'..='\u{E007F}' | '\u{E0100}'..='\u{E01EF}');
+    part == part.trim() && part.chars().any(|c| !c.is_whitespace() && !changes_look(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_of_any_language_and_visible() {
+        for label in ["laptop", "کتاب‌خانه", "می‌خواهم بروم", "👩‍💻", "🏳️‍🌈 team", "❤️‍🔥", "क्‍ष", "한국어", "Straße"]
+        {
+            assert_eq!(parse_label(label, "The name", 60).as_deref(), Ok(label));
+        }
+        for label in [
+            "\u{AD}",
+            "\u{2800}",
+            "\u{3164}",
+            "\u{115F}",
+            "\u{1160}",
+            "\u{115F}\u{1160}",
+            "\u{FE0F}",
+            "\u{200D}",
+            "\u{200C}\u{200D}",
+            "\u{200C}a",
+            "a\u{200D}",
+            "a\u{200C}\u{200C}b",
+            "a \u{200C}b",
+            "a\u{200D} b",
+            "a\u{200D}\u{FE0F}",
+            "lap\u{AD}top",
+            "lap\u{200B}top",
+            "lap\u{202E}top",
+            "lap\u{2066}top",
+            "lap\u{2060}top",
+            "a\nb",
+            " ",
+        ] {
+            assert!(parse_label(label, "The name", 60).is_err(), "{}", label.escape_unicode());
+        }
+    }
 }
