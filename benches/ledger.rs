@@ -18,6 +18,7 @@ use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use futures_util::future::join_all;
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::domain::models::ModelName;
 use keyhouse::domain::price::Price;
 use keyhouse::domain::user::UserName;
@@ -77,7 +78,7 @@ impl Bench {
                     routes: &[],
                 };
                 models::create(c, &model, &Actor::cli(), 0)?;
-                Ok((user_id, models::find_offer(c, "m")?, groups::find_by_name(c, groups::DEFAULT)?.id))
+                Ok((user_id, models::find_offer(c, "m")?, groups::find_by_name(c, group::DEFAULT)?.id))
             })
             .expect("seeded");
         let mut connection = database.url.connect().expect("connected");

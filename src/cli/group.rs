@@ -3,6 +3,7 @@
 use super::data::Context;
 use super::failure::Failure;
 use super::output::{Deleted, Show, moment, yes_no};
+use crate::domain::group::parse_name;
 use crate::domain::price::Multiplier;
 use crate::domain::user::UserName;
 use crate::error::Error;
@@ -46,7 +47,7 @@ pub(super) enum GroupCommand {
 #[derive(Debug, Args)]
 pub(super) struct Create {
     /// Unique name
-    #[arg(value_parser = groups::parse_name)]
+    #[arg(value_parser = parse_name)]
     name: String,
     /// What prices are multiplied by, such as 1.5
     #[arg(long, value_name = "M", value_parser = Multiplier::parse, allow_hyphen_values = true)]
@@ -59,7 +60,7 @@ pub(super) struct Rename {
     /// Name of the group
     name: String,
     /// Its new name, unique
-    #[arg(value_parser = groups::parse_name)]
+    #[arg(value_parser = parse_name)]
     new_name: String,
 }
 

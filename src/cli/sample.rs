@@ -6,6 +6,7 @@ use super::sample_calls::{self, Habit};
 use crate::clock;
 use crate::domain::credits::Credits;
 use crate::domain::expiry::{DAY_MS, rfc3339};
+use crate::domain::group;
 use crate::domain::key::KeyDraft;
 use crate::domain::models::ModelName;
 use crate::domain::price::{Multiplier, Price};
@@ -223,7 +224,7 @@ fn make_key(
         ip_allowlist: sample.ip_allowlist,
     };
     let settings = draft.parse(made_at_ms, None)?;
-    let group = groups::find_by_name(connection, sample.group.unwrap_or(groups::DEFAULT))?;
+    let group = groups::find_by_name(connection, sample.group.unwrap_or(group::DEFAULT))?;
     let secret = KeySecret::generate();
     let ciphertext = vault.seal_key(user_id, &secret)?;
     let new =

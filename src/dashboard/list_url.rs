@@ -7,7 +7,8 @@ use url::form_urlencoded;
 
 /// Rows a page.
 pub const PAGE_ROWS: usize = 50;
-const SEARCH_CHARS_MAX: usize = 100;
+/// As long as the longest name, a model's.
+const SEARCH_CHARS_MAX: usize = 128;
 /// A name of 100 characters takes at most 400 bytes, an id 20.
 const CURSOR_CHARS_MAX: usize = 1_000;
 

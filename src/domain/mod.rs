@@ -7,6 +7,7 @@ pub mod decimal;
 pub mod device;
 pub mod expiry;
 pub mod grant;
+pub mod group;
 pub mod health;
 pub mod key;
 pub mod models;

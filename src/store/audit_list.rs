@@ -20,7 +20,7 @@ pub struct AuditQuery {
     pub action: String,
     /// Only about things of this kind, such as `key`; empty: any.
     pub kind: String,
-    /// Only of this number, whatever the kind.
+    /// Only about things of this number.
     pub id: Option<i64>,
     /// Not before.
     pub from_ms: Option<i64>,

@@ -149,7 +149,8 @@ fn set_up_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
     )
 }
 
-/// The URL with a connect timeout and keepalives, unless it sets its own: a dead server is noticed, not waited for.
+/// The URL with timeouts for connecting and for what was sent, unless it sets its own: a dead server is noticed, not
+/// waited for.
 fn bounded(url: &str) -> String {
     let mut url = url.to_owned();
     for (name, value) in

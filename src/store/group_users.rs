@@ -1,9 +1,10 @@
 //! Which users may choose which group for a new key: everybody, or only those chosen. Keys made before keep theirs.
 
 use super::Connection;
-use super::groups::{DEFAULT, Group};
+use super::groups::Group;
 use super::schema::{group_users, groups, users};
 use crate::domain::Invalid;
+use crate::domain::group::DEFAULT;
 use crate::error::Error;
 use diesel::dsl::{count_star, exists};
 use diesel::prelude::*;

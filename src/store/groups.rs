@@ -5,15 +5,14 @@ use super::audit::{self, Actor};
 use super::group_users;
 use super::schema::{api_keys, groups};
 use super::{found, taken};
+use crate::domain::Invalid;
+use crate::domain::group::DEFAULT;
 use crate::domain::price::Multiplier;
-use crate::domain::{Invalid, parse_label};
 use crate::error::Error;
 use diesel::dsl::count_star;
 use diesel::prelude::*;
 use std::collections::HashMap;
 
-/// The group that keys get when none is named; made by the first migration.
-pub const DEFAULT: &str = "default";
 const NAME_TAKEN: &str = "There is a group of this name already.";
 
 /// A pricing group.
@@ -41,14 +40,6 @@ impl Group {
     pub fn multiplier(&self) -> Multiplier {
         Multiplier::from_micros(self.multiplier_micros)
     }
-}
-
-/// Checks a group's name: 1 to 60 printable characters.
-///
-/// # Errors
-/// When it is not.
-pub fn parse_name(raw: &str) -> Result<String, Invalid> {
-    parse_label(raw, "The name", 60)
 }
 
 /// Makes a group and gives its id.

@@ -3,6 +3,7 @@
 use super::support::{Answer, Engine, House, Person, engines, send};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::domain::models::ModelName;
 use keyhouse::domain::price::{Multiplier, Price};
 use keyhouse::domain::secret::{KeyDigest, KeySecret};
@@ -61,7 +62,7 @@ pub fn only_key(house: &House, name: &str) -> Key {
 }
 
 fn default_group(house: &House) -> String {
-    house.with(|connection| groups::find_by_name(connection, groups::DEFAULT)).id.to_string()
+    house.with(|connection| groups::find_by_name(connection, group::DEFAULT)).id.to_string()
 }
 
 /// Makes a key by the form, as htmx or as a plain form.

@@ -5,6 +5,7 @@ use super::second_factor::switch_on;
 use super::support::{Answer, Engine, House, PASSWORD, Person, engines, send};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::store::audit::Actor;
 use keyhouse::store::users::{self, User};
 use keyhouse::store::{DatabaseUrl, doctor, grants, groups, key_list, keys};
@@ -276,7 +277,7 @@ fn a_deleted_user_is_gone_everywhere_and_the_books_still_balance() {
 fn no_key_is_made_for_a_user_who_is_being_deleted() {
     for engine in engines() {
         let house = House::start(engine);
-        let group_id = house.with(|c| groups::find_by_name(c, groups::DEFAULT)).id;
+        let group_id = house.with(|c| groups::find_by_name(c, group::DEFAULT)).id;
         for round in 0..10 {
             let user_id = house.add_user(&format!("user{round}"), false);
             std::thread::scope(|scope| {

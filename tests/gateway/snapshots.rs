@@ -5,6 +5,7 @@ use crate::support::engines;
 use crate::support::upstream::{Act, Upstream, completion};
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::price::{Multiplier, Price};
 use keyhouse::error::Error;
@@ -109,7 +110,7 @@ fn every_price_is_the_one_of_the_moment_of_the_call() {
         let dearer = Price { input_micros: 10_000_000, ..PRICE };
         change(&house, |c, actor, now| prices::set(c, id, &dearer, None, actor, now));
         assert_eq!(house.chat(&ask("m")).header("x-keyhouse-credits"), Some("0.000052"));
-        let group = house.seed.store.with(|c| groups::find_by_name(c, groups::DEFAULT)).expect("there");
+        let group = house.seed.store.with(|c| groups::find_by_name(c, group::DEFAULT)).expect("there");
         let double = Multiplier::parse("2").expect("a multiplier");
         change(&house, |c, actor, now| {
             groups::change(c, group.id, None, &[groups::Change::Multiplier(double)], actor, now)

@@ -10,6 +10,7 @@ mod usage;
 
 use database::{Database, Engine, engines};
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::models::ModelName;
 use keyhouse::domain::price::Price;
@@ -62,7 +63,7 @@ impl Bench {
             .expect("valid");
         let secret = KeySecret::generate();
         let made = self.store.with(|c| {
-            let group_id = groups::find_by_name(c, groups::DEFAULT)?.id;
+            let group_id = groups::find_by_name(c, group::DEFAULT)?.id;
             let new = keys::NewKey {
                 user_id: self.user_id,
                 group_id,

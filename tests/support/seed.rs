@@ -3,6 +3,7 @@
 
 use keyhouse::clock::now_ms;
 use keyhouse::domain::credits::Credits;
+use keyhouse::domain::group;
 use keyhouse::domain::key::KeyDraft;
 use keyhouse::domain::models::ModelName;
 use keyhouse::domain::price::{Multiplier, Price};
@@ -59,7 +60,7 @@ impl Seed {
 
     /// A key of the default group.
     pub fn key(&self, user_id: i64, draft: &KeyDraft<'_>) -> SeededKey {
-        self.key_in_group(user_id, groups::DEFAULT, draft)
+        self.key_in_group(user_id, group::DEFAULT, draft)
     }
 
     pub fn key_in_group(&self, user_id: i64, group: &str, draft: &KeyDraft<'_>) -> SeededKey {

@@ -7,12 +7,13 @@ use crate::dashboard::admin_form::AdminForm;
 use crate::dashboard::answer;
 use crate::dashboard::error::PageError;
 use crate::dashboard::session::{Admin, SignedIn};
+use crate::domain::group::{DEFAULT, parse_name};
 use crate::domain::price::Multiplier;
 use crate::domain::user::UserName;
 use crate::domain::{FieldErrors, Invalid};
 use crate::error::Error;
 use crate::store::audit::Actor;
-use crate::store::groups::{self, Change, DEFAULT};
+use crate::store::groups::{self, Change};
 use crate::store::{Connection, Store, group_users};
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
@@ -70,7 +71,7 @@ impl Typed {
 
     fn parse(&self) -> Result<Parsed, FieldErrors> {
         let mut errors = FieldErrors::default();
-        let name = errors.take("name", groups::parse_name(&self.name));
+        let name = errors.take("name", parse_name(&self.name));
         let multiplier = errors.take("multiplier", Multiplier::parse(&self.multiplier));
         let users = match self.who.as_str() {
             "chosen" => errors.take("users", parse_users(&self.users)).map(Some),

@@ -6,6 +6,7 @@ use crate::dashboard::error::PageError;
 use crate::dashboard::page::{self, Shell};
 use crate::dashboard::session::Admin;
 use crate::error::Error;
+use crate::store::paging::Place;
 use crate::store::{Connection, Store, model_list, routes};
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
@@ -31,16 +32,16 @@ impl List {
     fn load(connection: &mut Connection, state: &ListState) -> Result<Self, Error> {
         let mut state = state.clone();
         let mut found = model_list::page(connection, &state.query())?;
-        if found.rows.is_empty() && !state.is_first_page() {
-            state = state.after(None);
+        if found.rows.is_empty() && state.place != Place::First {
+            state = state.at(Place::First);
             found = model_list::page(connection, &state.query())?;
         }
         let ids: Vec<i64> = found.rows.iter().map(|(model, _)| model.id).collect();
         let routes = routes::names_of(connection, &ids)?;
         Ok(Self {
             rows: found.rows.into_iter().map(|(model, version)| Row::of(model, &version, &routes)).collect(),
-            previous: found.previous.map(|at| state.before(at.value).url()),
-            next: found.next.map(|at| state.after(Some(at.value)).url()),
+            previous: found.previous.map(|cursor| state.at(Place::Before(cursor)).url()),
+            next: found.next.map(|cursor| state.at(Place::After(cursor)).url()),
             is_narrowed: state.is_narrowed(),
         })
     }

@@ -69,7 +69,8 @@ struct Facts {
 
 impl Facts {
     fn load(connection: &mut Connection, watch: &UpstreamWatch, now_ms: i64) -> Result<Self, Error> {
-        // What this server has not stored yet is taken first: stored in between, it would be missed, not counted twice.
+        // What this server has not stored yet is taken first: what it stores in between counts twice in this look, and is
+        // not missed.
         let pending = watch.pending();
         let mut hours = upstream_hours::since(connection, Day::since_ms(now_ms))?;
         hours.extend(pending);

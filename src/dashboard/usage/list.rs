@@ -2,6 +2,7 @@
 
 use super::state::UsageState;
 use super::words::{badge, grouped, lasting};
+use crate::dashboard::list_url::PAGE_ROWS;
 use crate::dashboard::moment::Moment;
 use crate::dashboard::page::Badge;
 use crate::domain::charge::ChargeStatus;
@@ -14,8 +15,6 @@ use crate::store::usage::Span;
 use askama::Template;
 use askama::filters::HtmlSafe;
 use std::collections::BTreeSet;
-
-const PAGE_ROWS: usize = 50;
 
 /// The rows with their pager; replaced as one.
 #[derive(Template)]

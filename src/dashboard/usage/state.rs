@@ -1,5 +1,6 @@
 //! What part of usage is shown, as the URL says it. Whatever a URL says, it means some page: nonsense is ignored.
 
+use crate::dashboard::list_url::printable;
 use crate::domain::charge::ChargeStatus;
 use crate::domain::expiry::{DAY_MS, day_at, rfc3339};
 use crate::store::charge_list::{ChargeQuery, Place, Way};
@@ -11,7 +12,6 @@ use url::form_urlencoded;
 const DAYS_MAX: i64 = 366;
 /// A range of so many days is shown by the hour, where hours are kept.
 const HOURLY_DAYS_MAX: i64 = 2;
-const MODEL_CHARS_MAX: usize = 200;
 
 /// Which time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl UsageState {
                 "to" => to = day_at(&value),
                 "by" => state.by = if value == By::Key.word() { By::Key } else { By::Model },
                 "key" => state.key_id = id(&value),
-                "model" => state.model = printable(&value),
+                "model" => state.model = Some(printable(&value)).filter(|model| !model.is_empty()),
                 "status" => state.status = ChargeStatus::parse(&value),
                 "user" => state.user_id = id(&value),
                 "after" => state.way = place(&value).map_or(state.way, Way::After),
@@ -233,12 +233,6 @@ pub fn day(at_ms: i64) -> String {
 
 fn id(raw: &str) -> Option<i64> {
     raw.parse().ok().filter(|id| *id > 0)
-}
-
-/// Engines dislike control characters, and no model's name has them.
-fn printable(raw: &str) -> Option<String> {
-    let text: String = raw.trim().chars().filter(|c| !c.is_control()).take(MODEL_CHARS_MAX).collect();
-    (!text.is_empty()).then_some(text)
 }
 
 fn print_place(place: Place) -> String {
