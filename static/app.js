@@ -83,8 +83,9 @@ if (dialog) {
   });
   document.addEventListener("closeDialog", closeDialog);
   document.addEventListener("click", (event) => {
-    if (event.target.closest("[data-close-dialog]")) {
-      event.preventDefault(); // it may be a link back, for pages without JavaScript
+    // As a page of its own it is a link back.
+    if (dialog.open && event.target.closest("[data-close-dialog]")) {
+      event.preventDefault();
       closeDialog();
     }
   });

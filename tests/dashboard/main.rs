@@ -21,3 +21,4 @@ mod upstreams;
 mod usage;
 mod users;
 mod welcome;
+mod whole_pages;
