@@ -48,6 +48,11 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(name, () => showToast("error", "The server could not be reached. Check your connection and try again."));
 }
 
+// htmx sends no form with a field that the browser refuses. The browser says so, unless somebody is writing in it.
+document.addEventListener("htmx:validation:failed", (event) => {
+  if (event.target !== document.activeElement) event.target.reportValidity();
+});
+
 // What is about to be replaced says so; the bar on top is the style's.
 document.addEventListener("htmx:beforeRequest", (event) => event.detail.target?.setAttribute("aria-busy", "true"));
 document.addEventListener("htmx:afterRequest", (event) => event.detail.target?.removeAttribute("aria-busy"));
@@ -191,9 +196,6 @@ for (const buttons of document.querySelectorAll("[data-tick-buttons]")) {
     for (const box of buttons.closest("form").querySelectorAll("input[name=tick]")) box.checked = tick === "all";
   });
 }
-
-// Filters apply by themselves where there is htmx.
-document.querySelectorAll(".filter-apply").forEach((button) => (button.hidden = true));
 
 // The file is deferred: the page is there.
 document.querySelectorAll("#toasts [data-toast]").forEach(startToast);

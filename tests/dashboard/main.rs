@@ -19,6 +19,7 @@ mod strangers;
 mod support;
 mod upstreams;
 mod usage;
+mod usage_browser;
 mod users;
 mod welcome;
 mod whole_pages;

@@ -8,8 +8,8 @@ use crate::store::usage::{Grain, Scope, Span};
 use crate::store::usage_rollup::HOUR_MS;
 use url::form_urlencoded;
 
-/// Days of a range of one's own, at most.
-const DAYS_MAX: i64 = 366;
+/// Days of a range of one's own, at most; the last ones of a longer range.
+pub const DAYS_MAX: i64 = 366;
 /// A range of so many days is shown by the hour, where hours are kept.
 const HOURLY_DAYS_MAX: i64 = 2;
 
@@ -45,6 +45,11 @@ impl Range {
         RANGES.into_iter().find(|(word, _, _)| *word == raw).map(|(_, _, range)| range)
     }
 
+    /// Whether it is longer than what is shown of it.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::Between(from_ms, to_ms) if to_ms - from_ms >= DAYS_MAX * DAY_MS)
+    }
+
     /// The span of time it means now; by the hour only where hours are kept.
     pub fn span(self, now_ms: i64, hourly_from_ms: i64) -> Span {
         let today_ms = now_ms / DAY_MS * DAY_MS;
@@ -57,6 +62,7 @@ impl Range {
             Self::Days(count) => days(today_ms - (count - 1) * DAY_MS, today_ms + DAY_MS),
             Self::Between(from_ms, to_ms) => {
                 let until_ms = to_ms + DAY_MS;
+                let from_ms = from_ms.max(until_ms - DAYS_MAX * DAY_MS);
                 let hourly = until_ms - from_ms <= HOURLY_DAYS_MAX * DAY_MS && from_ms >= hourly_from_ms;
                 Span { grain: if hourly { Grain::Hour } else { Grain::Day }, ..days(from_ms, until_ms) }
             }
@@ -140,8 +146,7 @@ impl UsageState {
             }
         }
         if let Some((from, to)) = from.zip(to).filter(|_| between) {
-            let (from, to) = (from.min(to), from.max(to));
-            state.range = Range::Between(from.max(to - (DAYS_MAX - 1) * DAY_MS), to);
+            state.range = Range::Between(from.min(to), from.max(to));
         }
         state
     }
@@ -295,7 +300,9 @@ mod tests {
         let turned = UsageState::parse("range=between&from=2026-09-21&to=2026-09-20");
         assert_eq!(turned, UsageState::parse("range=between&from=2026-09-20&to=2026-09-21"));
         let long = UsageState::parse("range=between&from=1971-01-01&to=2026-09-20").range;
-        assert_eq!(long.span(NOW_MS, 0).starts().count(), 366);
+        assert_eq!((long.span(NOW_MS, 0).starts().count(), long.is_cut()), (366, true));
+        let whole = UsageState::parse("range=between&from=2025-09-20&to=2026-09-20").range;
+        assert_eq!((whole.span(NOW_MS, 0).starts().count(), whole.is_cut()), (366, false));
         for half in ["range=between", "range=between&from=2026-09-20", "from=2026-09-20&to=2026-09-21"] {
             assert_eq!(UsageState::parse(half), UsageState::default(), "{half}");
         }

@@ -2,7 +2,7 @@
 
 use super::chart::{self, STACKED_MAX, Table, Tile};
 use super::list::List;
-use super::state::{BETWEEN, By, RANGES, Range, UsageState, day};
+use super::state::{BETWEEN, By, DAYS_MAX, RANGES, Range, UsageState, day};
 use crate::clock::now_ms;
 use crate::dashboard::error::PageError;
 use crate::dashboard::page::{self, Shell};
@@ -43,6 +43,9 @@ impl Choice {
 struct View {
     ranges: Vec<Choice>,
     is_between: bool,
+    /// More days were asked for than are shown.
+    is_cut: bool,
+    days_max: i64,
     /// Of the dates, whatever the range is.
     from: String,
     to: String,
@@ -149,6 +152,8 @@ impl View {
         Ok(Self {
             ranges: ranges(state.range),
             is_between: matches!(state.range, Range::Between(..)),
+            is_cut: state.range.is_cut(),
+            days_max: DAYS_MAX,
             from: day(span.from_ms),
             to: day(span.until_ms - 1),
             today: day(now_ms / DAY_MS * DAY_MS),

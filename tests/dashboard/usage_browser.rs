@@ -1,0 +1,69 @@
+//! The Usage page in a real Chromium.
+
+use super::support::browser::{DESKTOP, Kind, browse};
+use super::support::{House, engines};
+use serde_json::json;
+
+/// What a keyboard types into a date of en-US.
+const FROM: &str = "01022026";
+const TO: &str = "03042026";
+
+#[test]
+fn two_days_are_typed_in_peace_and_applied_by_enter_or_the_button() {
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("ada", false);
+        browse(&house, DESKTOP, async |browser| {
+            browser.sign_in("ada").await;
+            browser.open("/usage").await;
+            browser.script("window.untouched = true").await;
+            browser.gone("#usage-apply").await;
+            browser.find("#usage-range").await.send_keys("Between").await.expect("a choice");
+            browser.find("#usage-apply").await;
+            browser.focus_is_on("usage-range").await;
+            browser.script("window.field = document.querySelector('#usage-from')").await;
+            let asked = "return performance.getEntriesByType('resource').filter((it) => it.name.includes('/usage?')).length";
+            let before = browser.script(asked).await;
+            browser.find("#usage-from").await.send_keys(FROM).await.expect("a day");
+            browser.find("#usage-to").await.send_keys(TO).await.expect("a day");
+            assert_eq!(browser.value("#usage-from").await, "2026-01-02");
+            assert_eq!(browser.value("#usage-to").await, "2026-03-04");
+            browser.focus_is_on("usage-to").await;
+            assert_eq!(browser.script("return window.field.isConnected").await, json!(true));
+            assert_eq!(browser.script(asked).await, before, "nothing is asked for while it is typed");
+
+            let enter = thirtyfour::Key::Enter + "";
+            browser.find("#usage-to").await.send_keys(enter).await.expect("a key press");
+            let between = "?range=between&from=2026-01-02&to=2026-03-04";
+            browser.becomes("return location.search", json!(between)).await;
+            browser.focus_is_on("usage-to").await;
+            browser.find("#usage-from").await.send_keys("02").await.expect("a month");
+            browser.click("#usage-apply").await;
+            browser.becomes("return location.search", json!(between.replace("01-02", "02-02"))).await;
+            browser.focus_is_on("usage-apply").await;
+
+            // Any other choice applies by itself, and takes the days along that stand there.
+            browser.find("#usage-from").await.send_keys("01").await.expect("a month");
+            browser.find("#usage-by").await.send_keys("Stacked by key").await.expect("a choice");
+            browser.becomes("return location.search", json!(format!("{between}&by=key"))).await;
+            browser.find("#usage-range").await.send_keys("7").await.expect("a choice");
+            browser.becomes("return location.search", json!("?range=7d&by=key")).await;
+            browser.gone("#usage-apply").await;
+            assert_eq!(browser.script("return window.untouched").await, json!(true), "no page was loaded");
+        });
+        browse(&house, Kind { javascript: false, ..DESKTOP }, async |browser| {
+            browser.sign_in("ada").await;
+            browser.open("/usage?range=between").await;
+            browser.find("#usage-range").await.send_keys("Between").await.expect("a choice");
+            browser.find("#usage-from").await.send_keys(FROM).await.expect("a day");
+            browser.find("#usage-to").await.send_keys(TO).await.expect("a day");
+            browser.click("#usage-apply").await;
+            browser.find("#usage-list").await;
+            assert!(browser.path().await.contains("range=between&from=2026-01-02&to=2026-03-04"));
+            browser.gone("#usage-cut").await;
+            browser.open("/usage?range=between&from=2020-01-01&to=2026-03-04").await;
+            browser.reads("#usage-cut", "At most 366 days are shown.").await;
+            assert_eq!(browser.value("#usage-from").await, "2025-03-04");
+        });
+    }
+}
