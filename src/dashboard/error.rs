@@ -24,6 +24,8 @@ pub enum PageError {
         /// Whether htmx asked; it follows a header rather than a redirect.
         htmx: bool,
     },
+    /// The session ended before htmx sent this form, which stays as it is.
+    SessionEnded,
     /// A form of another site sent this.
     CrossSite,
     /// The body is larger than any form of ours.
@@ -34,7 +36,7 @@ impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::House(error) => error.fmt(f),
-            Self::SignInFirst { .. } => f.write_str("not signed in"),
+            Self::SignInFirst { .. } | Self::SessionEnded => f.write_str("not signed in"),
             Self::CrossSite => f.write_str("sent by another site"),
             Self::TooLarge => f.write_str("larger than any form"),
         }
@@ -55,7 +57,7 @@ impl ResponseError for PageError {
             Self::House(Error::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::House(Error::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::House(Error::Internal(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::SignInFirst { htmx: true, .. } => StatusCode::UNAUTHORIZED,
+            Self::SignInFirst { htmx: true, .. } | Self::SessionEnded => StatusCode::UNAUTHORIZED,
             Self::SignInFirst { htmx: false, .. } => StatusCode::SEE_OTHER,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -168,6 +170,9 @@ fn words(status: StatusCode, error: Option<&PageError>) -> (&'static str, String
         return ("This was refused", first.to_owned());
     }
     let (title, text) = match status {
+        StatusCode::UNAUTHORIZED if matches!(error, Some(PageError::SessionEnded)) => {
+            ("Signed out", "Your session ended. Sign in in another tab, then try again here.")
+        }
         StatusCode::NOT_FOUND => (
             "Not found",
             "There is nothing at this address, or it is not yours to see. It may have been deleted.",

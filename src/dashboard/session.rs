@@ -19,7 +19,7 @@ use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Key, SameSite};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderValue, USER_AGENT};
+use actix_web::http::header::{HeaderValue, REFERER, USER_AGENT};
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use url::Url;
 
 /// A session ends this long after it was last extended.
 const LIFETIME: Duration = Duration::days(14);
@@ -47,6 +48,9 @@ const AWAITED: &str = "awaited";
 const VISITOR: &str = "visitor";
 /// See [`SignedIn::confirmed_at_ms`]; on its way to the row's column likewise.
 const CONFIRMED_AT_MS: &str = "confirmed_at_ms";
+
+/// The ends of addresses that answer a form with one to be sent there again, and have no page otherwise.
+const FORMS_ALONE: [&str; 3] = ["/copy", "/reveal", "/confirm"];
 
 type State = HashMap<String, String>;
 
@@ -349,7 +353,13 @@ impl FromRequest for SignedIn {
         let session = request.get_session();
         let store = request.app_data::<web::Data<Store>>().cloned();
         let client_ip = request.app_data::<web::Data<Reach>>().map(|reach| reach.client_address(request));
-        let detour = PageError::SignInFirst { next: wanted(request), htmx: is_htmx(request.headers()) };
+        let htmx = is_htmx(request.headers());
+        let detour = if htmx && request.method() != Method::GET {
+            // What was typed is worth more than the way to the sign-in page.
+            PageError::SessionEnded
+        } else {
+            PageError::SignInFirst { next: wanted(request), htmx }
+        };
         Box::pin(async move {
             let (Some(store), Some(client_ip)) = (store, client_ip) else {
                 return Err(Error::Internal("the app lacks its store or reach".into()).into());
@@ -363,12 +373,19 @@ impl FromRequest for SignedIn {
 fn wanted(request: &HttpRequest) -> Option<String> {
     if is_htmx(request.headers()) {
         let url = request.headers().get("hx-current-url")?.to_str().ok()?;
-        let url = url::Url::parse(url).ok()?;
+        let url = Url::parse(url).ok()?;
         return sign_in::safe_next(&url[url::Position::BeforePath..url::Position::AfterQuery]);
     }
-    // What was posted is lost; its URL alone may have no page.
-    if request.method() != Method::GET {
+    // What was posted is lost, but not the page with its form, if that is where the form stood.
+    if request.method() != Method::GET && !is_own_form(request) {
         return None;
     }
     sign_in::safe_next(request.uri().path_and_query()?.as_str())
+}
+
+/// Whether a form was sent to the address of the page it stood on, which is there to be read again.
+fn is_own_form(request: &HttpRequest) -> bool {
+    let page = request.headers().get(REFERER).and_then(|page| Url::parse(page.to_str().ok()?).ok());
+    let is_there = !FORMS_ALONE.iter().any(|end| request.path().ends_with(end));
+    is_there && page.is_some_and(|page| page.path() == request.path())
 }

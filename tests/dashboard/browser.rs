@@ -207,6 +207,30 @@ fn the_second_editor_is_told_and_decides() {
 }
 
 #[test]
+fn a_session_that_ends_under_a_form_loses_nothing_that_was_typed() {
+    for engine in engines() {
+        let house = house(engine);
+        browse(&house, DESKTOP, async |browser| {
+            browser.sign_in("ada").await;
+            browser.click("#create-key").await;
+            browser.fill("#key-form-name", "typed at length").await;
+            browser.driver.delete_all_cookies().await.expect("no session");
+            browser.click("#dialog button[type=submit]").await;
+            browser.reads("#toasts", "Your session ended.").await;
+            assert_eq!(browser.value("#dialog #key-form-name").await, "typed at length");
+            let form = browser.driver.window().await.expect("a window");
+            let tab = browser.driver.new_tab().await.expect("a tab");
+            browser.driver.switch_to_window(tab).await.expect("the other tab");
+            browser.sign_in("ada").await;
+            browser.driver.switch_to_window(form).await.expect("the form");
+            browser.click("#dialog button[type=submit]").await;
+            browser.find("#dialog #created-secret").await;
+            assert_eq!(only_key(&house, "ada").name, "typed at length");
+        });
+    }
+}
+
+#[test]
 fn searching_sorting_and_paging_live_in_the_url() {
     for engine in engines() {
         let house = house(engine);

@@ -130,6 +130,28 @@ fn htmx_is_told_to_sign_in_by_a_header_and_comes_back_to_the_page_it_was_on() {
 }
 
 #[test]
+fn a_form_that_comes_after_its_session_is_not_lost_to_htmx_and_found_again_without() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let anon = house.anon();
+        for path in ["/keys/new", "/users/1/grant", "/keys/1/enabled"] {
+            let answer = send(anon.form(path, &[("name", "typed")]).header("hx-request", "true"));
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+            assert_eq!((answer.header("hx-redirect"), answer.header("hx-reswap")), ("", "none"));
+            assert!(answer.header("hx-trigger").contains("Your session ended. Sign in in another tab"));
+        }
+        for (path, page, next) in [
+            ("/keys/new", "/keys/new", "/sign-in?next=%2Fkeys%2Fnew"),
+            ("/keys/1/enabled", "/keys", "/sign-in"),
+            ("/keys/1/reveal", "/keys/1/reveal", "/sign-in"),
+        ] {
+            let answer = send(anon.form(path, &[]).header("referer", anon.url(page)));
+            assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, next), "{path}");
+        }
+    }
+}
+
+#[test]
 fn a_database_that_is_away_is_said_to_be_so() {
     for engine in engines() {
         let house = House::start(engine);
