@@ -196,12 +196,17 @@ fn guessing_codes_ends_the_attempt_and_then_all_attempts() {
         let house = House::start(engine);
         let (app, _) = switch_on(&house, &house.user("ada"));
         let wrong = app.wrong_code();
-        let mut ada = at_the_code(&house, "ada");
+        let mut ada = house.anon();
+        ada.post("/sign-in", &[("name", "ada"), ("password", PASSWORD), ("next", "/usage?range=7d")]);
         for _ in 0..4 {
             assert_eq!(give_code(&ada, &wrong).status, StatusCode::UNPROCESSABLE_ENTITY);
         }
         let fifth = give_code(&ada, &wrong);
-        assert_eq!((fifth.status, fifth.location()), (StatusCode::SEE_OTHER, "/sign-in"));
+        let again = "/sign-in?next=%2Fusage%3Frange%3D7d&again=wrong-codes";
+        assert_eq!((fifth.status, fifth.location()), (StatusCode::SEE_OTHER, again));
+        let page = ada.get(again).body;
+        assert!(page.contains("Too many wrong codes. Enter your password again."), "{page}");
+        assert!(page.contains("name=\"next\" value=\"/usage?range=7d\""), "{page}");
         assert_eq!(give_code(&ada, &app.code()).location(), "/sign-in", "the password comes first again");
         for _ in 0..5 {
             ada = at_the_code(&house, "ada");
@@ -211,6 +216,23 @@ fn guessing_codes_ends_the_attempt_and_then_all_attempts() {
         assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
         assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 60));
         assert!(refused.body.contains("Too many attempts. Try again in"), "{}", refused.body);
+    }
+}
+
+#[test]
+fn a_code_that_comes_too_late_says_so_and_keeps_the_way() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let (app, _) = switch_on(&house, &house.user("ada"));
+        let ada = house.anon();
+        ada.post("/sign-in", &[("name", "ada"), ("password", PASSWORD), ("next", "/account")]);
+        // As if it had been long ago.
+        sql(&house, r#"UPDATE sessions SET state = replace(state, 'since_ms\":', 'since_ms\":-')"#);
+        let late = "/sign-in?next=%2Faccount&again=late";
+        assert_eq!(give_code(&ada, &app.code()).location(), late);
+        assert_eq!(ada.get("/sign-in/code").location(), late);
+        assert!(ada.get(late).body.contains("That took too long. Enter your password again."));
+        assert!(!ada.is_signed_in());
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/sign-in/code`: the second factor, after the password.
 
+use super::next::{Again, again_url, url};
 use super::{wait_sentence, with_retry_after};
 use crate::clock::now_ms;
 use crate::dashboard::door::{Door, Verdict};
@@ -45,7 +46,7 @@ fn page(status: StatusCode, user: &User, refusal: Option<String>) -> HttpRespons
 pub async fn show(session: Session, store: web::Data<Store>) -> Result<HttpResponse, PageError> {
     Ok(match awaited(&session, &store).await? {
         Some((_, user)) => page(StatusCode::OK, &user, None),
-        None => page::redirect("/sign-in"),
+        None => start_again(&session),
     })
 }
 
@@ -60,7 +61,7 @@ pub async fn submit(
     door: Door,
 ) -> Result<HttpResponse, PageError> {
     let Some((mut awaited, user)) = awaited(&session, &store).await? else {
-        return Ok(page::redirect("/sign-in"));
+        return Ok(start_again(&session));
     };
     match door.code(&user, &form.code).await? {
         Verdict::Right => {
@@ -71,7 +72,7 @@ pub async fn submit(
             awaited.wrong += 1;
             if awaited.wrong >= WRONG_MAX {
                 session.purge();
-                return Ok(page::redirect("/sign-in"));
+                return Ok(page::redirect(&again_url(awaited.next.as_deref(), Again::WrongCodes)));
             }
             session::set_awaited(&session, &awaited)?;
             Ok(page(StatusCode::UNPROCESSABLE_ENTITY, &user, Some(why)))
@@ -83,10 +84,19 @@ pub async fn submit(
     }
 }
 
+/// Back to the password, for a session that does not wait for a code or does so no longer.
+fn start_again(session: &Session) -> HttpResponse {
+    let late = session::awaited(session).filter(|awaited| !is_fresh(awaited));
+    page::redirect(&late.map_or_else(|| url(None), |late| again_url(late.next.as_deref(), Again::Late)))
+}
+
+fn is_fresh(awaited: &Awaited) -> bool {
+    now_ms().saturating_sub(awaited.since_ms) < PATIENCE_MS
+}
+
 /// Whose code this session waits for: the user as they are now.
 async fn awaited(session: &Session, store: &Store) -> Result<Option<(Awaited, User)>, Error> {
-    let fresh = |awaited: &Awaited| now_ms().saturating_sub(awaited.since_ms) < PATIENCE_MS;
-    let Some(awaited) = session::awaited(session).filter(fresh) else {
+    let Some(awaited) = session::awaited(session).filter(is_fresh) else {
         return Ok(None);
     };
     let user_id = awaited.user_id;

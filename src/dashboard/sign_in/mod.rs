@@ -5,6 +5,7 @@ mod next;
 
 pub use next::{safe_next, url};
 
+use self::next::Again;
 use super::door::{Door, record};
 use super::error::PageError;
 use super::page::{self, NO_STORE};
@@ -28,6 +29,7 @@ const WRONG: &str = "The name or the password is not right.";
 #[derive(Deserialize)]
 pub struct Query {
     next: Option<String>,
+    again: Option<String>,
 }
 
 /// The form of `POST /sign-in`.
@@ -66,12 +68,15 @@ pub async fn show(
     signed_in: Option<SignedIn>,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let next = query.into_inner().next.as_deref().and_then(safe_next);
+    let query = query.into_inner();
+    let next = query.next.as_deref().and_then(safe_next);
     if signed_in.is_some() {
         return Ok(page::redirect(next.as_deref().unwrap_or(LANDING)));
     }
     let setup_needed = !store.run(users::any).await?;
-    Ok(page::render(StatusCode::OK, &Page { next, setup_needed, ..Page::default() }))
+    let again = query.again.as_deref().and_then(Again::parse);
+    let refusal = again.map(|why| why.sentence().to_owned());
+    Ok(page::render(StatusCode::OK, &Page { next, setup_needed, refusal, ..Page::default() }))
 }
 
 /// `POST /sign-in`.

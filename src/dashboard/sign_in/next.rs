@@ -13,6 +13,45 @@ pub fn url(next: Option<&str>) -> String {
     }
 }
 
+/// Why the password is asked for once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// After too many wrong codes.
+    WrongCodes,
+    /// The code came too late.
+    Late,
+}
+
+impl Again {
+    /// In the URL.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::WrongCodes => "wrong-codes",
+            Self::Late => "late",
+        }
+    }
+
+    /// Reads [`Again::word`].
+    pub fn parse(raw: &str) -> Option<Self> {
+        [Self::WrongCodes, Self::Late].into_iter().find(|why| why.word() == raw)
+    }
+
+    /// For people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::WrongCodes => "Too many wrong codes. Enter your password again.",
+            Self::Late => "That took too long. Enter your password again.",
+        }
+    }
+}
+
+/// As [`url`], where the page says why.
+pub fn again_url(next: Option<&str>, why: Again) -> String {
+    let url = url(next);
+    let joint = if next.is_some() { '&' } else { '?' };
+    format!("{url}{joint}again={}", why.word())
+}
+
 /// `raw` if it is a path of this server, so that a link to the sign-in page cannot lead to another site.
 pub fn safe_next(raw: &str) -> Option<String> {
     let plain = raw.len() <= NEXT_BYTES_MAX && raw.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
@@ -64,5 +103,10 @@ mod tests {
     fn the_way_back_is_one_parameter() {
         assert_eq!(url(None), "/sign-in");
         assert_eq!(url(Some("/keys?a=b&c=d")), "/sign-in?next=%2Fkeys%3Fa%3Db%26c%3Dd");
+        assert_eq!(again_url(None, Again::Late), "/sign-in?again=late");
+        assert_eq!(
+            again_url(Some("/keys?a"), Again::WrongCodes),
+            "/sign-in?next=%2Fkeys%3Fa&again=wrong-codes"
+        );
     }
 }
