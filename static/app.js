@@ -110,6 +110,22 @@ if (dialog) {
   });
 }
 
+// The focus: htmx gives it back to the element of the same id. Where there is none any more, it goes to what took the
+// place: to the pager's other link, or to the whole.
+
+let lost = null;
+document.addEventListener("htmx:beforeSwap", (event) => {
+  lost = event.detail.target.contains(document.activeElement) ? document.activeElement : null;
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  const { target } = event.detail;
+  if (!lost || target === dialog || document.activeElement !== document.body) return;
+  const place = document.getElementById(target.id);
+  const link = lost.closest(".pager") && place?.querySelector(".pager a");
+  if (place && !link) place.tabIndex = -1;
+  (link || place)?.focus({ preventScroll: true });
+});
+
 // The theme: `light`, `dark` or `system`, kept in this browser.
 
 function setUpTheme() {

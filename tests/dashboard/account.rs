@@ -203,6 +203,7 @@ fn a_person_ends_another_session_without_a_page_load() {
             browser.click("tr[data-device=\"Firefox on Windows\"] .end-session").await;
             browser.gone("tr[data-device=\"Firefox on Windows\"]").await;
             browser.reads("#toasts", "The session was ended.").await;
+            browser.focus_is_on("account-sessions").await;
             assert!(rows(&house, "ada").iter().all(|session| session.user_agent != FIREFOX));
             browser.click("#end-others").await;
             browser.gone("#end-others").await;

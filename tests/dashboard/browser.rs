@@ -242,6 +242,12 @@ fn searching_sorting_and_paging_live_in_the_url() {
             browser.click("#next-page").await;
             browser.becomes("return document.querySelector('#previous-page') !== null", json!(true)).await;
             assert!(browser.path().await.starts_with("/keys?after="));
+            browser.focus_is_on("next-page").await;
+            browser.click("#next-page").await;
+            browser.becomes("return document.querySelector('#next-page') === null", json!(true)).await;
+            browser.focus_is_on("previous-page").await;
+            browser.driver.back().await.expect("back");
+            browser.becomes("return document.querySelector('#next-page') !== null", json!(true)).await;
             browser.driver.back().await.expect("back");
             browser.becomes("return document.querySelector('#previous-page') === null", json!(true)).await;
             assert_eq!(names(&browser).await, newest);

@@ -350,6 +350,7 @@ async fn switch_on_in(browser: &Browser) -> (App, Vec<String>) {
     browser.fill("#code", &app.code()).await;
     browser.click("#dialog .btn-primary").await;
     let shown = browser.find("#recovery-codes").await.text().await.expect("text");
+    browser.focus_is_on("recovery-codes").await;
     (app, shown.lines().map(str::to_owned).collect())
 }
 
@@ -401,6 +402,7 @@ fn a_person_switches_it_on_and_signs_in_with_it() {
             browser.fill("#code", &codes[1]).await;
             browser.click("#dialog .btn-primary").await;
             browser.reads("#dialog-title", "Your new recovery codes").await;
+            browser.focus_is_on("recovery-codes").await;
             browser.click("#dialog .dialog-footer [data-close-dialog]").await;
             browser.click("#second-factor-off").await;
             browser.fill("#code", PASSWORD).await;
