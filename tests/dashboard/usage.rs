@@ -21,15 +21,15 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A house in which Ada has two keys and a past.
-struct Site {
-    house: House,
-    ada: Person,
-    ada_id: i64,
+pub struct Site {
+    pub house: House,
+    pub ada: Person,
+    pub ada_id: i64,
     keys: [i64; 2],
 }
 
 impl Site {
-    fn new(engine: Engine) -> Self {
+    pub fn new(engine: Engine) -> Self {
         let house = House::start(engine);
         furnish(&house);
         let ada = house.user("ada");
@@ -51,7 +51,7 @@ impl Site {
     }
 
     /// A call that ended so long ago.
-    fn call(&self, key: usize, model: &str, status: ChargeStatus, minutes_ago: i64) -> PastCall {
+    pub fn call(&self, key: usize, model: &str, status: ChargeStatus, minutes_ago: i64) -> PastCall {
         let offer = self.house.with(|c| models::find_offer(c, model));
         let usage = Usage { input_tokens: 1_000, cached_input_tokens: 400, output_tokens: 50, ..Usage::NONE };
         let micros = offer.price.price().cost(usage, Multiplier::ONE).expect("small");
@@ -74,7 +74,7 @@ impl Site {
     }
 
     /// Stores them; gives their ids, oldest first.
-    fn store(&self, mut calls: Vec<PastCall>) -> Vec<i64> {
+    pub fn store(&self, mut calls: Vec<PastCall>) -> Vec<i64> {
         calls.sort_by_key(|call| call.created_at_ms);
         let ids = ChargeIds::new(0);
         for call in &mut calls {
@@ -305,7 +305,16 @@ fn a_charge_says_why_it_cost_that() {
                 && cut.contains("Charged</th><td class=\"text-end number\">0.001<")
         );
         assert!(text(ids[2]).contains("given back"));
-        assert!(ok(site.ada.get(&format!("/usage/{}", ids[0]))).contains("<!doctype html>"));
+        // As a page of its own it leads back to the list, and nowhere else.
+        let list = "/usage?range=7d&model=gpt-4o";
+        let link = link(&ok(site.ada.get(list)), &format!("charge-{}", ids[0])).expect("a link");
+        assert_eq!(link, format!("/usage/{}?range=7d&model=gpt-4o", ids[0]));
+        let page = ok(site.ada.get(&link));
+        assert!(page.contains("<!doctype html>"));
+        let back = "href=\"/usage?range=7d&#38;model=gpt-4o\" data-close-dialog";
+        assert_eq!(page.matches(back).count(), 2, "{page}");
+        let strange = ok(site.ada.get(&format!("/usage/{}?range=//evil.example&next=/sign-out", ids[0])));
+        assert!(strange.contains("href=\"/usage\" data-close-dialog"), "{strange}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! One charge opened: what it was, and why it cost what it did.
 
+use super::state::UsageState;
 use super::words::{badge, grouped, lasting};
 use super::{PLACE, whose};
 use crate::clock::now_ms;
@@ -17,7 +18,7 @@ use crate::store::charges::{self, Charge, state};
 use crate::store::prices::PriceVersion;
 use actix_htmx::Htmx;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use askama::filters::HtmlSafe;
 
@@ -26,6 +27,8 @@ use askama::filters::HtmlSafe;
 #[template(path = "usage/charge.html")]
 struct ChargeView {
     id: i64,
+    /// The list it was opened from.
+    back: String,
     status: Badge,
     meaning: &'static str,
     at: Moment,
@@ -62,12 +65,13 @@ enum Cost {
     InputPart,
 }
 
-/// `GET /usage/{id}`
+/// `GET /usage/{id}`; its query is the list's.
 ///
 /// # Errors
 /// Not found; the engine's.
 pub async fn show(
     id: web::Path<i64>,
+    request: HttpRequest,
     htmx: Htmx,
     signed_in: SignedIn,
     store: web::Data<Store>,
@@ -80,16 +84,18 @@ pub async fn show(
             Ok((charge, price))
         })
         .await?;
-    let view = ChargeView::of(&charge, &price, now_ms());
+    let back = UsageState::parse(request.query_string()).url();
+    let view = ChargeView::of(&charge, &price, back, now_ms());
     Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, "Why this cost", &view))
 }
 
 impl ChargeView {
-    fn of(charge: &Charge, price: &PriceVersion, now_ms: i64) -> Self {
+    fn of(charge: &Charge, price: &PriceVersion, back: String, now_ms: i64) -> Self {
         let status = ChargeStatus::of(charge.outcome.as_deref());
         let credits = |micros| Credits::from_micros(micros).for_people();
         Self {
             id: charge.id,
+            back,
             status: badge(status),
             meaning: status.meaning(),
             at: Moment::of(charge.created_at_ms, now_ms),

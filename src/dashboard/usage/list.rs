@@ -60,7 +60,7 @@ impl List {
 
     fn of(found: &ChargePage, state: &UsageState, now_ms: i64) -> Self {
         Self {
-            rows: found.rows.iter().map(|charge| Row::of(charge, now_ms)).collect(),
+            rows: found.rows.iter().map(|charge| Row::of(charge, state, now_ms)).collect(),
             previous: found.previous.map(|place| state.towards(Way::Before(place)).url()),
             next: found.next.map(|place| state.towards(Way::After(place)).url()),
             is_cut: found.next.is_some() && found.rows.len() < PAGE_ROWS,
@@ -73,6 +73,7 @@ impl List {
 /// A charge as the list shows it.
 struct Row {
     id: i64,
+    url: String,
     at: Moment,
     key_name: String,
     model: String,
@@ -89,13 +90,14 @@ struct Row {
 }
 
 impl Row {
-    fn of(charge: &Charge, now_ms: i64) -> Self {
+    fn of(charge: &Charge, state: &UsageState, now_ms: i64) -> Self {
         let status = ChargeStatus::of(charge.outcome.as_deref());
         let count = |count: Option<i64>| count.map_or_else(|| "–".into(), grouped);
         let is_open = status == ChargeStatus::Open;
         let micros = if is_open { charge.held_micros } else { charge.settled_micros };
         Self {
             id: charge.id,
+            url: state.charge_url(charge.id),
             at: Moment::of(charge.created_at_ms, now_ms),
             key_name: charge.key_name.clone(),
             model: charge.model.clone(),

@@ -153,8 +153,17 @@ impl UsageState {
 
     /// The URL that means this state, without what goes without saying.
     pub fn url(&self) -> String {
+        self.url_at("/usage".into())
+    }
+
+    /// The URL of a charge that leads back to this list.
+    pub fn charge_url(&self, id: i64) -> String {
+        self.url_at(format!("/usage/{id}"))
+    }
+
+    fn url_at(&self, path: String) -> String {
         let query = self.query_string();
-        if query.is_empty() { "/usage".into() } else { format!("/usage?{query}") }
+        if query.is_empty() { path } else { format!("{path}?{query}") }
     }
 
     /// The URL of the same list as a file.
