@@ -4,6 +4,8 @@
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
 use rust_embed::RustEmbed;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -15,14 +17,29 @@ const FINGERPRINT_DIGITS: usize = 12;
 #[folder = "static"]
 struct Static;
 
+/// The framework's style; and made of it, its dark theme for browsers in which no script chooses it.
+const STYLE: &str = "vendor/tabler-1.6.1/tabler.min.css";
+const DARK_STYLE: &str = "dark.css";
+
 /// File name to fingerprint.
 static FINGERPRINTS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
-    Static::iter().filter_map(|path| Some((path.to_string(), fingerprint(&Static::get(&path)?)))).collect()
+    let paths = Static::iter().chain([Cow::Borrowed(DARK_STYLE)]);
+    paths.filter_map(|path| Some((path.to_string(), fingerprint(&read(&path)?)))).collect()
 });
 
-fn fingerprint(file: &rust_embed::EmbeddedFile) -> String {
-    let digits: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
+fn fingerprint(file: &[u8]) -> String {
+    let digits: String = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
     digits[..FINGERPRINT_DIGITS].to_owned()
+}
+
+fn read(path: &str) -> Option<Cow<'static, [u8]>> {
+    if path != DARK_STYLE {
+        return Some(Static::get(path)?.data);
+    }
+    let style = Static::get(STYLE)?.data;
+    // As specific as before, and at the same place among the other rules.
+    let dark = String::from_utf8_lossy(&style).replace("[data-bs-theme=dark]", ":root");
+    Some(Cow::Owned(dark.into_bytes()))
 }
 
 /// The URL of a file of `static/`, for templates: `{{ crate::dashboard::assets::asset("app.css") }}`.
@@ -36,13 +53,12 @@ pub fn asset(path: &str) -> String {
 pub async fn serve(place: web::Path<(String, String)>) -> HttpResponse {
     let (fingerprint, path) = place.into_inner();
     // An old fingerprint is refused rather than answered with a newer file, which would be kept under it for ever.
-    let file =
-        FINGERPRINTS.get(&path).filter(|current| **current == fingerprint).and_then(|_| Static::get(&path));
+    let file = FINGERPRINTS.get(&path).filter(|current| **current == fingerprint).and_then(|_| read(&path));
     match file {
         Some(file) => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, content_type(&path)))
             .insert_header((CACHE_CONTROL, FOR_EVER))
-            .body(file.data.into_owned()),
+            .body(file.into_owned()),
         None => HttpResponse::NotFound().body("not found\n"),
     }
 }
@@ -65,7 +81,7 @@ mod tests {
         collect(Path::new("templates"), &mut names);
         assert!(names.len() > 3, "{names:?}");
         for name in names {
-            assert!(Static::get(&name).is_some(), "static/{name} is named by a template");
+            assert!(FINGERPRINTS.contains_key(&name), "static/{name} is named by a template");
         }
     }
 
