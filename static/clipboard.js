@@ -102,7 +102,7 @@
   // Buttons that copy what stands beside them.
   async function copyBeside(button) {
     const from = document.getElementById(button.dataset.copyFrom);
-    const text = from.value ?? from.textContent;
+    const text = from.dataset.copyText ?? from.value ?? from.textContent;
     if (await finishCopy(null, text)) {
       say("success", `Copied ${button.dataset.copyWhat}`);
     } else {

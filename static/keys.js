@@ -61,6 +61,18 @@
     });
   }
 
+  // The example price of the group that is chosen.
+
+  function setUpExample(line) {
+    const menu = document.getElementById(line.dataset.exampleOf);
+    const show = () => {
+      line.textContent = menu.selectedOptions[0]?.dataset.example ?? "";
+      line.hidden = line.textContent === "";
+    };
+    menu.addEventListener("change", show);
+    show();
+  }
+
   function addLine(button) {
     const field = document.getElementById(button.dataset.addTo);
     const lines = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -77,6 +89,7 @@
   const parts = [
     ["[data-expiry]", setUpExpiry],
     ["[data-limit]", setUpLimit],
+    ["[data-example-of]", setUpExample],
     ["[data-add-line]", (button) => (button.hidden = false)],
   ];
 

@@ -8,6 +8,7 @@ mod browser_catalog;
 mod flood;
 mod groups;
 mod keys;
+mod layout;
 mod models;
 mod pages;
 mod people_browser;

@@ -17,7 +17,7 @@ pub struct App(Totp);
 impl App {
     /// From the secret that the set-up dialog shows.
     pub fn scan(page: &str) -> Self {
-        let secret = between(page, "data-secret=\"", "\"");
+        let secret = between(page, "data-copy-text=\"", "\"");
         Self::of(&secret)
     }
 
@@ -341,7 +341,7 @@ fn after_an_hour_a_key_is_shown_only_for_a_code() {
 async fn switch_on_in(browser: &Browser) -> (App, Vec<String>) {
     browser.open("/account").await;
     browser.click("#second-factor-on").await;
-    let secret = browser.find("#app-secret").await.attr("data-secret").await.expect("an attribute");
+    let secret = browser.find("#app-secret").await.attr("data-copy-text").await.expect("an attribute");
     let app = App::of(&secret.expect("a secret"));
     browser.focus_is_on("code").await;
     browser.fill("#code", &app.wrong_code()).await;
@@ -478,7 +478,7 @@ fn without_javascript_the_code_is_a_page_on_the_way_to_the_key() {
             browser.sign_in("ada").await;
             browser.open("/account").await;
             browser.click("#nudge-set-up").await;
-            let secret_of_app = browser.find("#app-secret").await.attr("data-secret").await;
+            let secret_of_app = browser.find("#app-secret").await.attr("data-copy-text").await;
             let app = App::of(&secret_of_app.expect("an attribute").expect("a secret"));
             browser.fill("#code", &app.code()).await;
             browser.click(".whole-page .btn-primary").await;
