@@ -3,7 +3,7 @@
 //! Imports point down: `cli` and [`app`] assemble; [`dashboard`] (HTML) and [`gateway`] (`/v1`) serve and do not
 //! see each other; [`ledger`] moves credits; [`store`] holds every SQL statement; [`domain`] knows the rules and
 //! nothing else. [`rollup`] sums up usage behind the ledger. [`vault`], [`password`], [`config`], [`metrics`], [`clock`],
-//! [`error`] and [`upstream_watch`] stand beside them.
+//! [`request_id`], [`error`] and [`upstream_watch`] stand beside them.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
