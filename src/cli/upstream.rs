@@ -79,7 +79,8 @@ pub(super) struct Create {
 const EDIT_EXAMPLES: &str = "\
 Examples:
   keyhouse upstream edit local --base-url http://10.0.0.7:8000/v1 --allow-private
-  printf %s \"$EU_API_KEY\" | keyhouse upstream edit openai --base-url https://eu.api.openai.com/v1 --secret-stdin
+  printf %s \"$EU_API_KEY\" | keyhouse upstream edit openai \\
+      --base-url https://eu.api.openai.com/v1 --secret-stdin
   keyhouse upstream edit openai --public-only";
 
 /// Change where an upstream is; the next call goes there
