@@ -50,7 +50,7 @@ const VISITOR: &str = "visitor";
 const CONFIRMED_AT_MS: &str = "confirmed_at_ms";
 
 /// The ends of addresses that answer a form with one to be sent there again, and have no page otherwise.
-const FORMS_ALONE: [&str; 3] = ["/copy", "/reveal", "/confirm"];
+const FORMS_ALONE: [&str; 4] = ["/copy", "/reveal", "/confirm", "/test"];
 
 type State = HashMap<String, String>;
 

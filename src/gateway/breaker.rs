@@ -81,8 +81,8 @@ impl Circuit {
 /// What is known of one upstream.
 struct Health {
     circuit: Circuit,
-    /// It asked to be left alone until then.
-    rests_until: Option<Instant>,
+    /// When it asked to be left alone, and until when.
+    rests: Option<(Instant, Instant)>,
     /// By which it is counted.
     name: String,
     figures: UpstreamFigures,
@@ -124,7 +124,7 @@ impl Breakers {
         let mut healths = self.lock();
         let health = healths.entry(upstream.id).or_insert_with(|| Health {
             circuit: Circuit::Closed { failures: 0 },
-            rests_until: None,
+            rests: None,
             name: upstream.name.clone(),
             figures: self.0.figures.of(upstream.id, &upstream.name),
             tallies: Vec::new(),
@@ -189,7 +189,7 @@ impl Breakers {
 
     /// How long an upstream still wants to be left alone.
     pub fn rest(&self, upstream_id: i64) -> Option<Duration> {
-        let until = self.lock().get(&upstream_id)?.rests_until?;
+        let (_, until) = self.lock().get(&upstream_id)?.rests?;
         Some(until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
     }
 
@@ -262,9 +262,11 @@ impl Attempt {
 
     fn works(mut self, end: End) {
         self.judged = true;
+        let began = self.began;
         self.breakers.with(self.upstream_id, |health| {
-            if matches!(end, End::Answered(_)) {
-                health.rests_until = None;
+            // A call that was under way when it asked says nothing of what comes behind.
+            if matches!(end, End::Answered(_)) && health.rests.is_some_and(|(asked, _)| asked < began) {
+                health.rests = None;
             }
             health.circuit.succeed();
             health.figures.succeeded();
@@ -275,7 +277,8 @@ impl Attempt {
     /// The upstream wants to be left alone for so long.
     pub fn rests(&self, rest: Option<Duration>) {
         if let Some(rest) = rest {
-            self.breakers.with(self.upstream_id, |health| health.rests_until = Some(Instant::now() + rest));
+            let now = Instant::now();
+            self.breakers.with(self.upstream_id, |health| health.rests = Some((now, now + rest)));
         }
     }
 
@@ -455,7 +458,11 @@ mod tests {
     #[test]
     fn an_upstream_that_answers_again_rests_no_longer() {
         let breakers = Breakers::new(Upstreams::default());
+        let under_way = breakers.admit(&upstream(1)).expect("closed");
         breakers.admit(&upstream(1)).expect("closed").rests(Some(Duration::from_secs(60)));
+        under_way.succeeded();
+        assert!(breakers.rest(1).is_some(), "it began before");
+        std::thread::sleep(Duration::from_millis(1));
         breakers.admit(&upstream(1)).expect("closed").succeeded();
         assert_eq!(breakers.rest(1), None);
     }

@@ -203,11 +203,16 @@ impl Writer {
         if self.refused.is_empty() || (Instant::now() < self.refused_until && !self.stopping) {
             return;
         }
-        for resolution in std::mem::take(&mut self.refused) {
+        let mut waiting = std::mem::take(&mut self.refused).into_iter();
+        // Once the database is away, it is asked for the others no more.
+        while self.unsettled.is_empty()
+            && let Some(resolution) = waiting.next()
+        {
             let mut batch = Batch::default();
             batch.resolve(resolution, None);
             self.process(batch);
         }
+        self.unsettled.extend(waiting);
     }
 
     fn take(&mut self, command: Command, batch: &mut Batch) {
@@ -246,7 +251,9 @@ impl Writer {
                 batch.split().for_each(|single| self.process(single));
             }
             Err(error) => {
-                tracing::error!(%error, "a ledger command failed");
+                let holds = batch.holds.iter().map(|hold| hold.charge_id);
+                let charge_id = holds.chain(batch.resolutions.iter().map(|end| end.charge_id)).next();
+                tracing::error!(%error, charge.id = charge_id, "a ledger command failed");
                 self.refuse(batch);
             }
         }
@@ -317,10 +324,11 @@ impl Writer {
     /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one. A hold is turned
     /// away; a resolution is never given up, or what it holds would be held until the next start.
     fn refuse(&mut self, batch: Batch) {
-        if !batch.resolutions.is_empty() {
+        // Those that wait already are not kept waiting by one that comes to them.
+        if self.refused.is_empty() {
             self.refused_until = Instant::now() + REFUSED_PAUSE;
-            self.refused.extend(batch.resolutions);
         }
+        self.refused.extend(batch.resolutions);
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 }

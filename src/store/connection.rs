@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// One connection to whichever engine the URL names.
@@ -91,7 +91,20 @@ impl DatabaseUrl {
                 // Made for its owner alone, whatever the umask; SQLite gives its other files the same mode. One that is there
                 // is not even opened: closing it would drop every lock that this process has on it, and whoever believes
                 // that nobody uses the file deletes the log beside it (<https://sqlite.org/howtocorrupt.html>, 2.2).
-                match File::options().write(true).create_new(true).mode(0o600).open(path) {
+                let new = || File::options().write(true).mode(0o600).to_owned();
+                match new().create_new(true).open(path) {
+                    // A link that leads to no file yet.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::AlreadyExists && !Path::new(path).exists() =>
+                    {
+                        drop(
+                            new()
+                                .create(true)
+                                .truncate(false)
+                                .open(path)
+                                .map_err(|error| unavailable(&error))?,
+                        );
+                    }
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unavailable(&error))?,
                     _ => {}
                 }
@@ -114,20 +127,20 @@ impl DatabaseUrl {
         }
     }
 
-    /// What libpq says of a URL that it cannot read quotes parts of it: never of its password.
+    /// What libpq says of a URL that it cannot read quotes parts of it, and so of its password.
     fn hidden_in(&self, said: String) -> String {
         let Self::Postgres(url) = self else { return said };
         let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
-        let user = behind_scheme.rsplit_once('@').map_or("", |(user, _)| user);
-        let in_query = url.split_once("password=").map_or("", |(_, rest)| rest);
-        let passwords = [
-            user.split_once(':').map_or("", |(_, password)| password),
-            in_query.split_once('&').map_or(in_query, |(password, _)| password),
-        ];
-        // One with signs that it should not have is quoted from there on.
-        let parts = passwords.iter().flat_map(|password| password.split(['@', '/', '?', '#']));
-        let secrets = passwords.iter().copied().chain(parts).filter(|secret| !secret.is_empty());
-        secrets.fold(said, |said, secret| said.replace(secret, "…"))
+        let login = behind_scheme.rsplit_once('@').map_or("", |(login, _)| login);
+        let has_signs = login.contains(['@', '/', '?', '#']) || url.contains(char::is_whitespace);
+        let is_escape = |rest: &str| rest.get(..2).is_some_and(|hex| u8::from_str_radix(hex, 16).is_ok());
+        let is_readable = !has_signs && url.split('%').skip(1).all(is_escape);
+        // That is what a server says, or that there is none.
+        if is_readable || said.starts_with("connection to server") {
+            return said;
+        }
+        "its URL cannot be read: in a name or a password, write signs as %XX, such as %2F for / and %40 for @"
+            .to_owned()
     }
 }
 
