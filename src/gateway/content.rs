@@ -1,11 +1,9 @@
 //! How much a request's input holds, without building them in memory: what is text is bounded by its bytes,
 //! what is an image, a file or a sound is counted apart.
 
-use super::json::{Name, object, plain, read};
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use super::json::{Name, Object, object, plain, read};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Most tokens one image can count for, among models whose rule is published: gpt-4o-mini takes 2 833 and 5 667 for
@@ -17,6 +15,13 @@ const IMAGE_TOKENS_TYPICAL: i64 = 85 + 4 * 170;
 /// No file can count for more than a whole context window; the largest that takes files is gpt-4.1's (OpenAI's model
 /// page).
 const FILE_TOKENS_MAX: i64 = 1_047_576;
+/// What a file is taken for, to estimate by: five pages of at most 3 000 tokens, or as many as its bytes are likely to have
+/// (Anthropic's "PDF support": 1 500 to 3 000 tokens a page), at some 50 kB a page in base64.
+const FILE_TOKENS_TYPICAL: i64 = 15_000;
+const FILE_BYTES_PER_TOKEN: usize = 24;
+/// The longest that was said in one answer before, which the upstream keeps (OpenAI's model page of gpt-4o-audio-preview:
+/// 16 384 output tokens).
+const SAID_TOKENS_MAX: i64 = 16_384;
 /// Ten tokens a second (OpenAI's audio pricing), and no codec in use makes a second smaller than 1 000 bytes (MP3 at
 /// 8 kbit/s), which is 1 333 characters of base64.
 const SOUND_BYTES_PER_TOKEN_MIN: usize = 128;
@@ -24,6 +29,8 @@ const SOUND_BYTES_PER_TOKEN_MIN: usize = 128;
 const TEXT_BYTES_PER_TOKEN: usize = 4;
 /// Deepest value that is read, as serde_json has it for what it reads itself.
 const DEPTH_MAX: usize = 127;
+/// What is read when it is known what it belongs to is read again at each level. Anthropic's blocks have two.
+const AGAIN_MAX: usize = 4;
 /// Where the items of an input lie: in its array.
 const ITEM_DEPTH: usize = 1;
 
@@ -34,6 +41,8 @@ pub struct Content {
     images: i64,
     /// Inline or by id; videos too.
     files: i64,
+    /// Of those inline, and of what says where the others are.
+    file_bytes: usize,
     /// Of inline sounds.
     sound_bytes: usize,
     /// Bytes of the body that the above take up.
@@ -82,7 +91,10 @@ impl Content {
     pub fn tokens_estimated(&self, body_bytes: usize) -> i64 {
         let text = estimate_text(body_bytes.saturating_sub(self.other_bytes));
         let sound = clamped(self.sound_bytes.div_ceil(SOUND_BYTES_PER_TOKEN_MIN));
-        text.saturating_add(self.images.saturating_mul(IMAGE_TOKENS_TYPICAL)).saturating_add(sound)
+        let files = self.files.saturating_mul(FILE_TOKENS_TYPICAL);
+        let files = files.max(clamped(self.file_bytes.div_ceil(FILE_BYTES_PER_TOKEN)));
+        let images = self.images.saturating_mul(IMAGE_TOKENS_TYPICAL);
+        text.saturating_add(images).saturating_add(files).saturating_add(sound)
     }
 }
 
@@ -101,102 +113,180 @@ impl Content {
     /// # Errors
     /// When the JSON is broken or nested too deep.
     pub fn survey(&mut self, part: &RawValue) -> Result<(), serde_json::Error> {
-        self.survey_within(part, 0)
+        self.survey_at(part, Place::default())
     }
 
-    /// A part that lies `depth` levels deep. serde's own bound holds for each part that is read by itself.
-    fn survey_within(&mut self, part: &RawValue, depth: usize) -> Result<(), serde_json::Error> {
+    /// A part that lies within others. serde's own bound holds for each part that is read by itself.
+    fn survey_at(&mut self, part: &RawValue, at: Place) -> Result<(), serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_str(part.get());
-        Walk::at(self, depth)?.deserialize(&mut reader).map(drop)
+        Walk { content: self, at }.deserialize(&mut reader).map(drop)
+    }
+
+    /// Counts a value apart from the text: its bytes say nothing of what it counts for.
+    fn set_apart(&mut self, value: &RawValue) -> usize {
+        let bytes = value.get().len();
+        self.other_bytes += bytes;
+        bytes
+    }
+
+    fn add_file(&mut self, value: &RawValue) {
+        self.files += 1;
+        self.file_bytes += self.set_apart(value);
+    }
+
+    /// A sound counts by its bytes where they are here, and else for a file.
+    fn add_sound(&mut self, value: &RawValue, is_inline: bool) {
+        match is_inline {
+            true => self.sound_bytes += self.set_apart(value),
+            false => self.add_file(value),
+        }
     }
 }
 
-/// What one object of the body turned out to be.
+/// Where in the body a value is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Within how many others.
+    depth: usize,
+    /// How many of them were read once more, when it was known what they are.
+    again: usize,
+}
+
+impl Place {
+    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+        match self.depth < DEPTH_MAX {
+            true => Ok(Self { depth: self.depth + 1, ..self }),
+            false => Err(E::custom("nested too deep")),
+        }
+    }
+
+    fn again(self) -> Result<Self, serde_json::Error> {
+        match self.again < AGAIN_MAX {
+            true => Self { again: self.again + 1, ..self }.inner(),
+            false => Err(serde::de::Error::custom("too many parts within parts")),
+        }
+    }
+}
+
+/// What one object of the body turned out to be. Of two types an upstream might read either, so that both hold.
 #[derive(Default)]
 struct Part<'a> {
     /// It names something that is stored somewhere.
     id: bool,
     /// It says itself what it holds.
     says: bool,
-    /// Its type; empty when that is no text.
-    kind: Option<Cow<'a, str>>,
+    typed: bool,
+    is_reference: bool,
+    is_image: bool,
+    /// An image that the upstream made before.
+    is_made_image: bool,
+    is_document: bool,
     image: bool,
     file: bool,
     /// What the content of a block of Anthropic's is.
-    source: Option<&'a RawValue>,
-}
-
-/// The parts that say by their type alone what they hold, and what it counts as.
-#[derive(Deserialize)]
-struct Source<'a> {
-    r#type: Option<&'a str>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
+    sources: Vec<&'a RawValue>,
+    /// What a tool gave, or an image that was made.
+    results: Vec<&'a RawValue>,
 }
 
 impl<'a> Part<'a> {
-    /// Counts an object once its fields are known: an image that is given twice is one image.
-    fn settle(self, content: &mut Content, depth: usize) -> Result<(), serde_json::Error> {
-        let kind = self.kind.as_deref().unwrap_or_default();
-        content.images +=
-            i64::from(self.image || matches!(kind, "input_image" | "image_url" | "computer_screenshot"));
-        content.files += i64::from(self.file || kind == "input_file");
-        // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
-        let is_bare = depth == ITEM_DEPTH && kind.is_empty() && self.id && !self.says;
-        content.references += usize::from(kind == "item_reference" || is_bare);
-        let Some(source) = self.source else { return Ok(()) };
+    fn is_a(&mut self, kind: &str) {
+        self.typed |= !kind.is_empty();
         match kind {
-            "image" if !self.image => content.images += 1,
-            "document" => match object::<Source<'a>>(source) {
-                // As text it is bounded by its bytes, like any other.
-                Some(Source { r#type: Some("text"), .. }) => return Ok(()),
-                Some(Source { r#type: Some("content"), content: Some(inner) }) => {
-                    return content.survey_within(inner, depth + 1);
-                }
-                _ => content.files += 1,
-            },
-            _ => return content.survey_within(source, depth + 1),
+            "input_image" | "image_url" | "computer_screenshot" => self.image = true,
+            "image_generation_call" => self.is_made_image = true,
+            "input_file" => self.file = true,
+            "item_reference" => self.is_reference = true,
+            "image" => self.is_image = true,
+            "document" => self.is_document = true,
+            _ => {}
         }
-        content.other_bytes += source.get().len();
+    }
+
+    /// Counts an object once its fields are known: an image that is given twice is one image.
+    fn settle(self, content: &mut Content, at: Place) -> Result<(), serde_json::Error> {
+        content.images += i64::from(self.image || self.is_made_image);
+        content.files += i64::from(self.file);
+        // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
+        let is_bare = at.depth == ITEM_DEPTH && self.id && !self.typed && !self.says;
+        content.references += usize::from(self.is_reference || is_bare);
+        for result in self.results {
+            match self.is_made_image {
+                true => drop(content.set_apart(result)),
+                false => content.survey_at(result, at.again()?)?,
+            }
+        }
+        for source in self.sources {
+            if self.is_image {
+                content.images += i64::from(!self.image);
+                content.set_apart(source);
+            } else if self.is_document {
+                document(source, content, at)?;
+            } else {
+                content.survey_at(source, at.again()?)?;
+            }
+        }
         Ok(())
     }
 }
 
-/// Refuses the second of two: an upstream might read the other one.
-fn once<T, E: serde::de::Error>(before: Option<T>) -> Result<(), E> {
-    match before {
-        None => Ok(()),
-        Some(_) => Err(E::custom("given twice")),
+/// A document of Anthropic's. As text it is bounded by its bytes, like any other.
+fn document(source: &RawValue, content: &mut Content, at: Place) -> Result<(), serde_json::Error> {
+    let fields = Fields::of(source);
+    match fields.only("type").and_then(read::<Name<'_>>) {
+        Some(Name(kind)) if kind == "text" => {}
+        Some(Name(kind)) if kind == "content" => {
+            for inner in fields.all("content") {
+                content.survey_at(inner, at.again()?)?;
+            }
+        }
+        _ => content.add_file(source),
+    }
+    Ok(())
+}
+
+/// A small object, whose names are found in any spelling.
+struct Fields<'a>(Option<Object<'a>>);
+
+impl<'a> Fields<'a> {
+    fn of(part: &'a RawValue) -> Self {
+        Self(object(part))
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a RawValue> {
+        let fields = self.0.iter().flat_map(|Object(fields)| fields);
+        fields.filter(move |(key, _)| plain(key) == name).map(|(_, value)| *value)
+    }
+
+    /// Its value, if it has one alone.
+    fn only(&self, name: &str) -> Option<&'a RawValue> {
+        let mut all = self.all(name);
+        all.next().filter(|_| all.next().is_none())
     }
 }
 
-/// Whether a URL, or an object that has one, holds what it leads to.
-fn is_inline(link: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Link<'a> {
-        #[serde(borrow)]
-        url: Name<'a>,
-    }
-    let url = read(link).or_else(|| object(link).map(|Link { url }| url));
+/// Whether a sound by URL, or an object that has one, is what its URL holds.
+fn holds_data(link: &RawValue) -> bool {
+    let url = read::<Name<'_>>(link).or_else(|| Fields::of(link).only("url").and_then(read));
     url.is_some_and(|Name(url)| url.starts_with("data:"))
+}
+
+/// Whether a sound is given as such, and not by where it is.
+fn is_given(sound: &RawValue) -> bool {
+    let fields = Fields::of(sound);
+    fields.only("data").is_some()
+        && ["url", "id", "file_id"].iter().all(|name| fields.all(name).next().is_none())
 }
 
 struct Walk<'a> {
     content: &'a mut Content,
     /// Of the value that is read next.
-    depth: usize,
+    at: Place,
 }
 
-impl<'a> Walk<'a> {
-    fn at<E: serde::de::Error>(content: &'a mut Content, depth: usize) -> Result<Self, E> {
-        match depth {
-            0..=DEPTH_MAX => Ok(Self { content, depth }),
-            _ => Err(E::custom("nested too deep")),
-        }
-    }
-
+impl Walk<'_> {
     fn inner<E: serde::de::Error>(&mut self) -> Result<Walk<'_>, E> {
-        Walk::at(self.content, self.depth + 1)
+        Ok(Walk { at: self.at.inner()?, content: self.content })
     }
 }
 
@@ -221,26 +311,37 @@ impl<'de> Visitor<'de> for Walk<'_> {
         while let Some(Name(key)) = map.next_key()? {
             match &*plain(&key) {
                 "type" => {
-                    let kind = read(map.next_value()?).map_or(Cow::Borrowed(""), |Name(kind)| kind);
-                    once(part.kind.replace(kind))?;
+                    if let Some(Name(kind)) = read(map.next_value()?) {
+                        part.is_a(&kind);
+                    }
                 }
                 "image_url" | "image" | "input_image" => {
                     part.image = true;
-                    self.content.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                    self.content.set_apart(map.next_value()?);
                 }
                 "file" | "file_url" | "file_data" | "input_file" | "video" | "video_url" | "document" => {
                     part.file = true;
-                    self.content.other_bytes += map.next_value::<&RawValue>()?.get().len();
+                    self.content.file_bytes += self.content.set_apart(map.next_value()?);
                 }
-                "input_audio" | "audio_url" => {
-                    let sound = map.next_value::<&RawValue>()?;
-                    self.content.other_bytes += sound.get().len();
-                    match &*key == "audio_url" && !is_inline(sound) {
-                        true => part.file = true,
-                        false => self.content.sound_bytes += sound.get().len(),
+                "input_audio" => {
+                    let sound = map.next_value()?;
+                    self.content.add_sound(sound, is_given(sound));
+                }
+                "audio_url" => {
+                    let sound = map.next_value()?;
+                    self.content.add_sound(sound, holds_data(sound));
+                }
+                "audio" => {
+                    let sound = map.next_value()?;
+                    if Fields::of(sound).all("id").next().is_some() {
+                        self.content.add_tokens(SAID_TOKENS_MAX);
                     }
+                    self.content
+                        .survey_at(sound, self.at.again().map_err(A::Error::custom)?)
+                        .map_err(A::Error::custom)?;
                 }
-                "source" => once(part.source.replace(map.next_value()?))?,
+                "source" => part.sources.push(map.next_value()?),
+                "result" => part.results.push(map.next_value()?),
                 key => {
                     let is_there = map.next_value_seed(self.inner()?)?;
                     part.id |= key == "id";
@@ -248,7 +349,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 }
             }
         }
-        part.settle(self.content, self.depth).map(|()| true).map_err(serde::de::Error::custom)
+        part.settle(self.content, self.at).map(|()| true).map_err(A::Error::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<bool, A::Error> {
@@ -282,136 +383,4 @@ impl<'de> Visitor<'de> for Walk<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn survey_of(messages: &serde_json::Value) -> (Content, usize) {
-        let text = messages.to_string();
-        let raw = serde_json::from_str::<&RawValue>(&text).expect("JSON");
-        let mut content = Content::default();
-        content.survey(raw).expect("shallow");
-        (content, text.len())
-    }
-
-    #[test]
-    fn text_is_bounded_by_its_bytes() {
-        let messages =
-            serde_json::json!([{"role": "user", "content": [{"type": "text", "text": "image_url"}]}]);
-        let (content, bytes) = survey_of(&messages);
-        assert!(content.is_text());
-        assert_eq!(content.tokens_max(bytes), clamped(bytes));
-    }
-
-    #[test]
-    fn an_inline_image_counts_as_an_image_and_not_by_its_bytes() {
-        let data = format!("data:image/png;base64,{}", "A".repeat(5_000_000));
-        let messages = serde_json::json!([{"role": "user", "content": [
-            {"type": "image_url", "image_url": {"url": data}},
-            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        ]}]);
-        let (content, bytes) = survey_of(&messages);
-        let most = content.tokens_max(bytes);
-        assert!((2 * IMAGE_TOKENS_MAX..2 * IMAGE_TOKENS_MAX + 200).contains(&most), "{most}");
-        assert!(content.tokens_estimated(bytes) < most);
-    }
-
-    #[test]
-    fn files_and_sounds_are_seen() {
-        let messages = serde_json::json!([{"content": [
-            {"type": "file", "file": {"file_id": "f"}},
-            {"type": "input_audio", "input_audio": {"data": "A".repeat(12_800), "format": "mp3"}},
-        ]}]);
-        let (content, bytes) = survey_of(&messages);
-        assert!(!content.is_text());
-        assert!(content.tokens_max(bytes) >= FILE_TOKENS_MAX + 100);
-        let by_url = |url: &str| serde_json::json!([{"type": "audio_url", "audio_url": {"url": url}}]);
-        assert_eq!(survey_of(&by_url("https://example.com/an-hour.mp3")).0.files, 1);
-        let inline = survey_of(&by_url("data:audio/mpeg;base64,AAAA")).0;
-        assert!(inline.files == 0 && inline.sound_bytes > 0);
-    }
-
-    #[test]
-    fn anthropics_blocks_are_what_their_type_says() {
-        let messages = serde_json::json!([{"role": "user", "content": [
-            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A".repeat(9_000)}},
-            {"source": {"type": "url", "url": "https://example.com/a.png"}, "type": "image"},
-            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
-            {"type": "document", "source": {"type": "content", "content": [
-                {"type": "image", "source": {"type": "file", "file_id": "f"}},
-            ]}},
-        ]}]);
-        let (content, bytes) = survey_of(&messages);
-        assert_eq!((content.images, content.files), (3, 0));
-        assert!(content.tokens_max(bytes) < 3 * IMAGE_TOKENS_MAX + 2_000);
-        let pdf = serde_json::json!([{"type": "document", "source": {"type": "base64", "data": "A"}}]);
-        assert_eq!(survey_of(&pdf).0.files, 1);
-    }
-
-    #[test]
-    fn items_of_a_response_are_counted_once_each() {
-        let input = serde_json::json!([{"role": "user", "content": [
-            {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
-            {"type": "input_image", "file_id": "file_1"},
-            {"type": "input_file", "file_data": "AAAA", "filename": "a.pdf"},
-        ]}]);
-        let (content, _) = survey_of(&input);
-        assert_eq!((content.images, content.files, content.has_references()), (2, 1, false));
-        let reference = serde_json::json!([{"type": "item_reference", "id": "msg_1"}]);
-        assert!(survey_of(&reference).0.has_references());
-    }
-
-    #[test]
-    fn an_item_with_nothing_but_an_id_is_a_reference() {
-        let has_references = |input: &serde_json::Value| survey_of(input).0.has_references();
-        assert!(has_references(&serde_json::json!([{"id": "msg_1"}])));
-        assert!(has_references(&serde_json::json!([{"type": null, "id": "msg_1"}])));
-        assert!(has_references(&serde_json::json!([{"id": "msg_1", "role": null, "content": null}])));
-        assert!(!has_references(&serde_json::json!([{"id": "msg_1", "role": "user", "content": "hi"}])));
-        assert!(!has_references(&serde_json::json!([
-            {"type": "computer_call", "id": "c", "pending_safety_checks": [{"id": "s", "code": "x"}]},
-        ])));
-    }
-
-    #[test]
-    fn what_is_nested_too_deep_is_refused_whatever_it_is_nested_in() {
-        let survey = |text: &str| Content::default().survey(serde_json::from_str(text).expect("JSON"));
-        let nested = |before: &str, after: &str, times: usize| {
-            format!("{}0{}", before.repeat(times), after.repeat(times))
-        };
-        let arrays = nested("[", "]", 60);
-        for (before, after) in [
-            (r#"{"source":"#.to_owned(), "}".to_owned()),
-            (format!(r#"{{"source":{}"#, &arrays[..60]), format!("{}}}", &arrays[61..])),
-            (r#"{"type":"document","source":{"type":"content","content":"#.to_owned(), "}}".to_owned()),
-        ] {
-            assert!(survey(&nested(&before, &after, 1)).is_ok(), "{before}");
-            assert!(survey(&nested(&before, &after, 10_000)).is_err(), "{before}");
-        }
-    }
-
-    #[test]
-    fn a_part_is_what_it_says_however_that_is_written() {
-        let survey = |text: &str| {
-            let mut content = Content::default();
-            content.survey(serde_json::from_str(text).expect("JSON")).map(|()| content)
-        };
-        let images = |text: &str| survey(text).expect("readable").images;
-        assert_eq!(
-            images(r#"[{"type": "imag\u0065", "source": {"type": "url", "url": "https://example.com"}}]"#),
-            1
-        );
-        assert_eq!(images(r#"[{"Type": "image", "\u017fource": {"type": "file", "file_id": "f"}}]"#), 1);
-        assert_eq!(images(r#"[{"type": "x", "Image_URL": {"url": "https://example.com/a.png"}}]"#), 1);
-        assert_eq!(images(r#"[{"type": ["image"], "text": "image"}]"#), 0);
-        assert!(
-            survey(r#"[{"type": "item_referenc\u0065", "id": "m"}]"#).expect("readable").has_references()
-        );
-        for doubled in [
-            r#"[{"type": "text", "type": "image", "source": {"type": "file", "file_id": "f"}}]"#,
-            r#"[{"type": "image", "typ\u0065": "text", "source": {"type": "file", "file_id": "f"}}]"#,
-            r#"[{"type": "document", "source": {"type": "file"}, "source": {"type": "text", "data": "a"}}]"#,
-        ] {
-            assert!(survey(doubled).is_err(), "{doubled}");
-        }
-    }
-}
+mod tests;
