@@ -115,8 +115,11 @@ impl Roller {
     /// Sums up what was resolved until now.
     fn round(&mut self, stopped: &mpsc::Receiver<()>) -> Result<Result<(), Stopped>, Error> {
         let said_ms = self.connection()?.now_ms()?;
+        let doubted = self.clock.doubted_since.is_some();
         if !self.clock.believes(Instant::now(), said_ms) {
-            tracing::warn!("the clock leapt ahead; usage is summed up when it stays there or comes back");
+            if !doubted {
+                tracing::warn!("the clock leapt ahead; usage is summed up when it stays there or comes back");
+            }
             return Ok(Ok(()));
         }
         if let Some(closing) = usage_rollup::close(self.connection()?)? {

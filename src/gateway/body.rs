@@ -1,12 +1,12 @@
 //! Reads a request's body: bounded in length and in time, and large ones all together.
 
 use super::error::GatewayError;
+use super::room::{Room, Taken};
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::{FutureExt, StreamExt};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Largest body that is read: some inline images, as SDKs send them.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
@@ -16,13 +16,13 @@ const UNSEEN_BYTES_MAX: usize = 64 << 10;
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// What is larger than is read from anybody takes its bytes of these until its call is answered or streams.
-static ROOM: Semaphore = Semaphore::const_new(512 << 20);
+static ROOM: Room = Room::new(512 << 20, 128 << 20);
 
 /// A whole body.
 pub struct Body {
     /// As it came.
     pub bytes: Bytes,
-    room: Option<SemaphorePermit<'static>>,
+    room: Option<Taken>,
 }
 
 /// Whether the body is, or may turn out, too large to be read from just anybody.
@@ -34,11 +34,15 @@ fn declared_bytes(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body.
+/// The whole body; a large one of an account.
 ///
 /// # Errors
 /// When it is too large, too slow, or broken off; when there are too many large ones already.
-pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, GatewayError> {
+pub async fn read(
+    request: &HttpRequest,
+    mut payload: Payload,
+    user_id: Option<i64>,
+) -> Result<Body, GatewayError> {
     const TOO_LARGE: GatewayError = GatewayError::TooLarge { bytes_max: BODY_BYTES_MAX };
     let declared = declared_bytes(request).unwrap_or(0);
     if declared > BODY_BYTES_MAX {
@@ -58,7 +62,9 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, G
         };
         match piece {
             None => return Ok(body),
-            Some(Ok(piece)) if body.bytes.len() + piece.len() <= BODY_BYTES_MAX => body.append(piece)?,
+            Some(Ok(piece)) if body.bytes.len() + piece.len() <= BODY_BYTES_MAX => {
+                body.append(piece, user_id)?
+            }
             Some(Ok(_)) => return Err(TOO_LARGE),
             Some(Err(_)) => return Err(GatewayError::Malformed("The body broke off.".into())),
         }
@@ -66,15 +72,19 @@ pub async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, G
 }
 
 impl Body {
-    fn append(&mut self, piece: Bytes) -> Result<(), GatewayError> {
+    fn append(&mut self, piece: Bytes, user_id: Option<i64>) -> Result<(), GatewayError> {
         let bytes = self.bytes.len() + piece.len();
         let more = bytes.saturating_sub(self.bytes.len().max(UNSEEN_BYTES_MAX));
         if more > 0 {
-            let more = u32::try_from(more).map_err(|_| GatewayError::Busy)?;
-            let room = ROOM.try_acquire_many(more).map_err(|_| GatewayError::Busy)?;
-            match &mut self.room {
-                Some(taken) => taken.merge(room),
-                none => *none = Some(room),
+            let has_room = match &mut self.room {
+                Some(taken) => taken.grow(more),
+                none => {
+                    *none = user_id.and_then(|user_id| ROOM.take(user_id, more));
+                    none.is_some()
+                }
+            };
+            if !has_room {
+                return Err(GatewayError::Busy);
             }
         }
         append(&mut self.bytes, piece);
@@ -100,16 +110,16 @@ mod tests {
     #[test]
     fn large_bodies_find_room_for_so_much_and_no_more() {
         let piece = Bytes::from(vec![0; BODY_BYTES_MAX]);
-        let read = || {
+        let read = |user_id| {
             let mut body = Body { bytes: Bytes::new(), room: None };
-            body.append(piece.clone()).map(|()| body)
+            body.append(piece.clone(), Some(user_id)).map(|()| body)
         };
-        // Each leaves free what is read from anybody, and so one more than 16 may fit in part.
-        let bodies: Vec<Body> = (0..16).map(|_| read().unwrap_or_else(|_| panic!("room"))).collect();
-        assert!(matches!(read(), Err(GatewayError::Busy)));
+        // Each leaves free what is read from anybody.
+        let bodies: Vec<Body> = (0..16).map(|n| read(n / 4).unwrap_or_else(|_| panic!("room"))).collect();
+        assert!(matches!(read(7), Err(GatewayError::Busy)));
         let mut small = Body { bytes: Bytes::new(), room: None };
-        assert!(small.append(piece.slice(..UNSEEN_BYTES_MAX)).is_ok() && small.room.is_none());
+        assert!(small.append(piece.slice(..UNSEEN_BYTES_MAX), None).is_ok() && small.room.is_none());
         drop(bodies);
-        assert!(read().is_ok());
+        assert!(read(7).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! The whole way of a metered call, whichever its route.
 
-use super::client::{Answer, Payload};
+use super::client::{Answer, Payload, SHOULD_RETRY};
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::figures::RouteFigures;
@@ -28,7 +28,6 @@ use http::Method;
 
 /// What the call was charged, and what is left to spend.
 const CREDITS: HeaderName = HeaderName::from_static("x-keyhouse-credits");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const CREDITS_REMAINING: HeaderName = HeaderName::from_static("x-keyhouse-credits-remaining");
 
 /// What calls are made through, by one worker.
@@ -97,15 +96,15 @@ impl Metered {
     ) -> Result<HttpResponse, GatewayError> {
         let Means { store, reach, .. } = &self.means;
         let asking = asking_as(request, reach, request_id)?;
-        // A form takes one of few places while it is read.
-        if body::is_large(request) || self.endpoint.is_form() {
-            hold::admit_key(store, &asking).await?;
-        }
         if self.endpoint.is_form() {
             // Rarer than JSON, and larger.
             return Box::pin(self.answer_form(request, payload, &asking)).await;
         }
-        let body = body::read(request, payload).await?;
+        let user_id = match body::is_large(request) {
+            true => Some(hold::admit_key(store, &asking).await?),
+            false => None,
+        };
+        let body = body::read(request, payload, user_id).await?;
         let json = match JsonRequest::parse(self.endpoint, &body.bytes) {
             Ok(json) => json,
             // Only a key that may be used learns what is wrong with its request.
@@ -129,7 +128,9 @@ impl Metered {
         payload: web::Payload,
         asking: &Asking,
     ) -> Result<HttpResponse, GatewayError> {
-        let form = Form::read(self.endpoint, request, payload).await?;
+        // It takes one of few places while it is read.
+        let user_id = hold::admit_key(&self.means.store, asking).await?;
+        let form = Form::read(self.endpoint, request, payload, user_id).await?;
         let held = self.books().hold(asking, &form.wish, None).await?;
         self.relay(request, asking, &form.wish, held, &|model| form.for_upstream(model)).await
     }
@@ -210,7 +211,8 @@ pub(super) async fn whole(
     memory: Option<Memory>,
 ) -> Result<HttpResponse, GatewayError> {
     open.answering(status);
-    let body = if ids.endpoint == Endpoint::Responses { responses::reworded(body) } else { body };
+    let reworded = if open.meter.has_error() { responses::reworded(&body) } else { None };
+    let body = reworded.map_or(body, Bytes::from);
     let settled = open.settle(Outcome::Complete).await?;
     if let Some(memory) = memory {
         memory.keep(&open).await;
@@ -269,7 +271,9 @@ fn say_left(response: &mut HttpResponseBuilder, left: Option<Left>) {
 /// The upstream's own 4xx.
 pub(super) fn refused(refusal: Refusal) -> HttpResponse {
     let mut response = HttpResponse::build(refusal.status);
-    for (name, value) in [(RETRY_AFTER, refusal.retry_after), (SHOULD_RETRY, refusal.should_retry)] {
+    for (name, value) in
+        [(RETRY_AFTER.as_str(), refusal.retry_after), (SHOULD_RETRY.as_str(), refusal.should_retry)]
+    {
         if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
             response.insert_header((name, value));
         }

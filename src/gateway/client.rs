@@ -30,7 +30,8 @@ use tower_service::Service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_IDLE_PER_HOST_MAX: usize = 256;
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Whether to try again, as OpenAI's and Anthropic's SDKs take it.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long an upstream may be silent.
@@ -133,6 +134,13 @@ impl AnswerBody {
         Self { put_back: Bytes::new(), source, at_end: None }
     }
 
+    /// Notes that what came was no answer after all, or broke off, by what it says and not by how it came.
+    pub fn lost(&mut self, error: UpstreamError) {
+        if let Some(tell) = self.at_end.take() {
+            tell(Some(error));
+        }
+    }
+
     /// Puts the bytes back that came last, to come again.
     pub fn put_back(&mut self, piece: Bytes) {
         self.put_back = piece;
@@ -206,8 +214,17 @@ impl Answer {
     /// Whether it is a stream of events.
     pub fn is_events(&self) -> bool {
         const EVENTS: &[u8] = b"text/event-stream";
-        let said = self.content_type.as_bytes().get(..EVENTS.len());
-        said.is_some_and(|said| said.eq_ignore_ascii_case(EVENTS))
+        self.is_of(EVENTS)
+    }
+
+    /// Whether it is JSON or text, by its type.
+    pub fn is_text(&self) -> bool {
+        self.is_of(b"application/json") || self.is_of(b"text/")
+    }
+
+    fn is_of(&self, kind: &[u8]) -> bool {
+        let said = self.content_type.as_bytes().get(..kind.len());
+        said.is_some_and(|said| said.eq_ignore_ascii_case(kind))
     }
 
     /// All of it, if it is no longer than `bytes_max`.

@@ -1,6 +1,7 @@
 //! What `/v1` refuses and how: OpenAI's error body, the statuses and headers its SDKs act on.
 //! A message says what was wrong and what to do; it never repeats a secret, a prompt or an allowlist.
 
+use super::client::SHOULD_RETRY;
 use super::endpoint::Endpoint;
 use crate::domain::upstream::Dialect;
 use crate::error::Error;
@@ -234,7 +235,7 @@ impl GatewayError {
         match self {
             // What the SDKs would otherwise repeat, to no avail.
             Self::KeyLimitReached | Self::AccountCreditsExhausted => {
-                response.insert_header(("x-should-retry", "false"));
+                response.insert_header((SHOULD_RETRY.as_str(), "false"));
             }
             Self::MethodNotAllowed { allowed } => {
                 response.insert_header((ALLOW, *allowed));

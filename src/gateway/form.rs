@@ -6,6 +6,7 @@ use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::json::is_spelling;
 use super::request;
+use super::room::{Room, Taken};
 use super::wish::Wish;
 use crate::domain::usage::TOKENS_MAX;
 use actix_multipart::{Field, Multipart, MultipartError};
@@ -17,7 +18,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::SpooledTempFile;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Largest form that is read.
 pub const FORM_BYTES_MAX: usize = 100 << 20;
@@ -32,7 +32,9 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 const FORM_TIMEOUT: Duration = Duration::from_secs(600);
 /// Forms that may be on their way at once: together they take no more of the disk than this times the largest.
 const FORMS_MAX: usize = 64;
-static PLACES: Semaphore = Semaphore::const_new(FORMS_MAX);
+/// Of one account.
+const FORMS_EACH_MAX: usize = 16;
+static PLACES: Room = Room::new(FORMS_MAX, FORMS_EACH_MAX);
 
 /// A checked form.
 pub struct Form {
@@ -58,12 +60,12 @@ struct Spool(Arc<Spooled>);
 
 struct Spooled {
     file: Mutex<SpooledTempFile>,
-    _place: SemaphorePermit<'static>,
+    _place: Taken,
 }
 
 impl Spool {
-    fn new() -> Result<Self, GatewayError> {
-        let place = PLACES.try_acquire().map_err(|_| GatewayError::Busy)?;
+    fn new(user_id: i64) -> Result<Self, GatewayError> {
+        let place = PLACES.take(user_id, 1).ok_or(GatewayError::Busy)?;
         let file = Mutex::new(SpooledTempFile::new(MEMORY_BYTES_MAX));
         Ok(Self(Arc::new(Spooled { file, _place: place })))
     }
@@ -99,7 +101,7 @@ impl Spool {
 }
 
 impl Form {
-    /// Reads a form to its end.
+    /// Reads a form of an account to its end.
     ///
     /// # Errors
     /// When it is none, is too large or too slow, or one too many; says which field is wrong.
@@ -107,9 +109,10 @@ impl Form {
         endpoint: Endpoint,
         request: &HttpRequest,
         incoming: Incoming,
+        user_id: i64,
     ) -> Result<Self, GatewayError> {
-        let mut reading =
-            Reading { endpoint, spool: Spool::new()?, parts: Vec::new(), bytes: 0, values: BTreeMap::new() };
+        let spool = Spool::new(user_id)?;
+        let mut reading = Reading { endpoint, spool, parts: Vec::new(), bytes: 0, values: BTreeMap::new() };
         let mut fields = Multipart::new(request.headers(), incoming);
         let read = async {
             while let Some(field) = in_time(fields.next()).await? {
@@ -276,7 +279,14 @@ impl Reading {
     fn finish(self) -> Result<Form, GatewayError> {
         let model = self.values.get("model").filter(|model| !model.is_empty());
         let model = model.ok_or(GatewayError::field("model", "`model` must be the name of a model."))?;
-        let is_file = |part: &&Part| part.file_name.is_some();
+        if self.endpoint != Endpoint::ImageEdits
+            && self.parts.iter().any(|part| is_spelling("url", &part.name))
+        {
+            let why = "How long a sound is that is given by its URL is not known here. Send it as `file`.";
+            return Err(GatewayError::field("url", why));
+        }
+        // An upstream may take a field of that name for one, whether it has a file's name or not.
+        let is_file = |part: &&Part| part.file_name.is_some() || is_spelling("file", &part.name);
         let files = self.parts.iter().filter(is_file);
         let file_bytes: u64 = files.clone().map(|part| part.bytes).sum();
         let text_bytes = usize::try_from(self.bytes - file_bytes).unwrap_or(usize::MAX);
@@ -340,14 +350,15 @@ mod tests {
 
     #[test]
     fn so_many_forms_and_no_more_are_on_their_way_at_once() {
-        let forms: Vec<Spool> = (0..FORMS_MAX).map(|_| Spool::new().expect("a place")).collect();
-        assert!(matches!(Spool::new(), Err(GatewayError::Busy)));
+        let of = |n: usize| i64::try_from(n / FORMS_EACH_MAX).expect("small");
+        let forms: Vec<Spool> = (0..FORMS_MAX).map(|n| Spool::new(of(n)).expect("a place")).collect();
+        assert!(matches!(Spool::new(99), Err(GatewayError::Busy)));
         let sending = forms[0].clone();
         drop(forms);
-        let others: Vec<_> = (1..FORMS_MAX).map(|_| Spool::new().expect("a place")).collect();
-        assert!(Spool::new().is_err());
+        let others: Vec<_> = (1..FORMS_MAX).map(|n| Spool::new(of(n)).expect("a place")).collect();
+        assert!(Spool::new(99).is_err());
         drop((sending, others));
-        assert!(Spool::new().is_ok());
+        assert!(Spool::new(99).is_ok());
     }
 
     #[test]

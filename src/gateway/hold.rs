@@ -83,13 +83,14 @@ struct Offered {
     context_tokens: i64,
 }
 
-/// Whether the key may be used at all.
+/// Whether the key may be used at all. Gives whose account it is.
 ///
 /// # Errors
 /// When not; the engine's.
-pub async fn admit_key(store: &Store, asking: &Asking) -> Result<(), GatewayError> {
+pub async fn admit_key(store: &Store, asking: &Asking) -> Result<i64, GatewayError> {
     let looked = look_up(store, asking, None).await?;
-    admit::admit_key(&looked.policy, looked.caller(asking))
+    admit::admit_key(&looked.policy, looked.caller(asking))?;
+    Ok(looked.policy.snapshot.owner.id)
 }
 
 impl Books<'_> {

@@ -74,6 +74,15 @@ impl<'a> Object<'a> {
         found.filter(|value| value.get() != "null")
     }
 
+    /// The object with this in place of a value.
+    pub fn with(&self, name: &str, value: &str) -> String {
+        let mut written = Writer::with_capacity(64);
+        for (key, old) in &self.0 {
+            written.put(key, if key == name { value } else { old.get() });
+        }
+        written.finish()
+    }
+
     /// Refuses two of one name among those that are acted upon, and other spellings of them.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 mod admit;
 mod anthropic;
 mod authenticate;
+mod begin;
 mod body;
 mod breaker;
 pub mod call;
@@ -26,6 +27,7 @@ mod relay;
 mod request;
 pub mod responses;
 mod retry;
+mod room;
 mod settle;
 mod snapshots;
 mod sound;

@@ -1,18 +1,16 @@
 //! From a call to an upstream's answer: which upstream, in what order, and when to try the next. Once a byte of the
 //! answer is on its way there is no second try.
 
+use super::begin::begun;
 use super::breaker::{Attempt, Breakers, Failure};
 use super::call::Ids;
 use super::client::{Answer, Call, Client, Payload, UpstreamError};
 use super::echo;
-use super::endpoint::Endpoint;
 use super::error::{GatewayError, refused_body};
 use super::figures::TryFigures;
-use super::meter::Seen;
 use super::retry::{self, Budget};
 use super::settle::OpenCall;
 use super::snapshots::Snapshots;
-use super::sse::{Event, Events};
 use super::tried::{Failing, Tried};
 use crate::domain::upstream::Dialect;
 use crate::metrics::Counter;
@@ -28,8 +26,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Largest JSON answer that is read from an upstream.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// An upstream's refusal longer than this is not passed on.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
 /// Before an upstream is tried again; at random, so that calls that failed together do not come back together.
@@ -178,18 +174,23 @@ impl Relay<'_> {
         open.contacting(route.upstream.id);
         let failing = match self.try_one(route, errand).await {
             Ok(Try::Answer(mut answer)) => {
-                open.first_byte();
+                let first_byte = open.age();
                 attempt.answered();
                 match begun(&mut answer, errand.ids.endpoint, open).await {
-                    Ok(Some(body)) => {
+                    Ok(whole) => {
+                        open.first_byte(first_byte);
+                        let Some(body) = whole else { return Ok(Relayed::Answer(watched(answer, attempt))) };
                         attempt.succeeded();
                         return Ok(Relayed::Whole { status: status_of(&answer), body });
                     }
-                    Ok(None) => return Ok(Relayed::Answer(watched(answer, attempt))),
                     Err(error) => {
                         tracing::warn!(upstream.id = route.upstream.id, %error, "an upstream's answer is lost");
+                        // Something else than text may be what the caller asked for, and only we cannot read it.
+                        let counts =
+                            error != UpstreamError::NoAnswer || answer.is_text() || answer.is_events();
+                        let failing = Failing::from(error);
                         // Made once already, it may be paid for: not again by the same upstream.
-                        Failing { passing: false, ..error.into() }
+                        Failing { failure: failing.failure.filter(|_| counts), passing: false, ..failing }
                     }
                 }
             }
@@ -260,34 +261,6 @@ impl Relay<'_> {
             }
         }
     }
-}
-
-/// Waits for as much of an answer as it takes to know that it is one: all of it where it is given whole, else its first
-/// piece. Until then nothing of it has reached the caller, and somebody else may still answer.
-///
-/// # Errors
-/// When it is none, or does not come.
-async fn begun(
-    answer: &mut Answer,
-    endpoint: Endpoint,
-    open: &mut OpenCall,
-) -> Result<Option<Bytes>, UpstreamError> {
-    if !answer.is_events() && endpoint != Endpoint::Speech {
-        let body = answer.whole(ANSWER_BYTES_MAX).await?;
-        return if open.meter.read_whole(&body) { Ok(Some(body)) } else { Err(UpstreamError::NoAnswer) };
-    }
-    let first = answer.body.next().await.ok_or(UpstreamError::BrokeOff)??;
-    if answer.is_events() {
-        let mut events = Events::default();
-        events.push(first.clone());
-        let event = events.next_event().ok().flatten();
-        let data = event.as_ref().and_then(Event::data);
-        if data.is_some_and(|data| open.meter.clone().read_event(&data) == Seen::Error) {
-            return Err(UpstreamError::NoAnswer);
-        }
-    }
-    answer.body.put_back(first);
-    Ok(None)
 }
 
 /// An answer whose end tells the upstream's breaker how it went. A caller who leaves in the middle tells nothing bad.

@@ -43,7 +43,7 @@ impl<'a> JsonRequest<'a> {
             .ok_or_else(|| GatewayError::field(rules.input, format!("`{}` must be {kind}.", rules.input)))?;
         for name in rules.surveyed {
             let unreadable = |_| {
-                let why = "it is nested too deep, says a `type` or `source` twice in one part, or half a surrogate pair";
+                let why = "it is nested too deep, or has half a surrogate pair";
                 GatewayError::field(name, format!("`{name}` cannot be read: {why}."))
             };
             fields.get(name).map_or(Ok(()), |part| wish.content.survey(part)).map_err(unreadable)?;

@@ -5,7 +5,7 @@ use super::client::Payload;
 use super::endpoint::Endpoint;
 use super::error::GatewayError;
 use super::hold::Asking;
-use super::json::{Object, Writer, from_bytes, quoted, read};
+use super::json::{Object, from_bytes, quoted, read};
 use super::meter::Meter;
 use super::relay::{Errand, Relayed};
 use super::settle::OpenCall;
@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::models::{self, Route};
 use crate::store::responses::{self, StoredResponse};
 use crate::vault::Vault;
-use actix_web::web::{self, Bytes};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use http::{HeaderMap, Method};
 use std::sync::Arc;
@@ -184,33 +184,19 @@ async fn look_up(
     Ok((response, route.ok_or(GatewayError::UpstreamUnavailable)?))
 }
 
-/// In place of an upstream's own words, which may tell where it is.
-pub const FAILED: &str = "The upstream failed to make this response. Try again.";
+/// A failed response, which says so in words of ours: the upstream's may tell where it is. `None`: it is no such response.
+pub fn reworded(response: &[u8]) -> Option<String> {
+    let fields: Object = from_bytes(response).ok()?;
+    let error: Object = fields.get("error").and_then(read)?;
+    let message = quoted("The upstream failed to make this response. Try again.");
+    Some(fields.with("error", &error.with("message", &message)))
+}
 
-/// A response, which says in words of ours that it failed if it did.
-pub fn reworded(body: Bytes) -> Bytes {
-    let rewritten = || {
-        let Object(fields) = from_bytes(&body).ok()?;
-        let error: Object =
-            fields.iter().find(|(name, _)| name == "error").and_then(|(_, error)| read(error))?;
-        let mut response = Writer::with_capacity(body.len());
-        for (name, value) in &fields {
-            if name != "error" {
-                response.put(name, value.get());
-                continue;
-            }
-            let mut reworded = Writer::with_capacity(value.get().len());
-            for (name, value) in &error.0 {
-                match name == "message" {
-                    true => reworded.put(name, &quoted(FAILED)),
-                    false => reworded.put(name, value.get()),
-                }
-            }
-            response.put(name, &reworded.finish());
-        }
-        Some(response.finish().into())
-    };
-    rewritten().unwrap_or(body.clone())
+/// An event with such a response.
+pub fn reworded_event(data: &[u8]) -> Option<String> {
+    let fields: Object = from_bytes(data).ok()?;
+    let response = reworded(fields.get("response")?.get().as_bytes())?;
+    Some(format!("event: response.failed\ndata: {}\n\n", fields.with("response", &response)))
 }
 
 /// What of a query is passed on, written anew.
@@ -229,12 +215,13 @@ mod tests {
     #[test]
     fn a_failed_response_says_so_in_words_of_ours() {
         let failed = r#"{"id":"r","status":"failed","error":{"code":"server_error","message":"boom 10.0.0.7"},"usage":{"a":1.0}}"#;
-        let expected = format!(
-            r#"{{"id":"r","status":"failed","error":{{"code":"server_error","message":"{FAILED}"}},"usage":{{"a":1.0}}}}"#
-        );
-        assert_eq!(reworded(failed.into()), expected);
-        let whole = r#"{ "id":"r", "error":null }"#;
-        assert_eq!(reworded(whole.into()), whole);
+        let expected =
+            failed.replace("boom 10.0.0.7", "The upstream failed to make this response. Try again.");
+        assert_eq!(reworded(failed.as_bytes()).as_deref(), Some(&*expected));
+        let event = reworded_event(format!(r#"{{"type":"response.failed","response":{failed}}}"#).as_bytes());
+        let data = format!(r#"{{"type":"response.failed","response":{expected}}}"#);
+        assert_eq!(event, Some(format!("event: response.failed\ndata: {data}\n\n")));
+        assert_eq!(reworded(br#"{ "id":"r", "error":null }"#), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ledger::{Amount, LedgerError, Left, OpenHold, Outcome, Resolution, Re
 use crate::store::models::Offer;
 use actix_web::http::StatusCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a settled call came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +70,20 @@ impl OpenCall {
         self.upstream_id = None;
     }
 
-    /// Notes that the answer begins to come.
-    pub fn first_byte(&mut self) {
-        let after = self.started.elapsed();
+    /// How long ago it was held.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Notes when the answer began to come.
+    pub fn first_byte(&mut self, after: Duration) {
         self.first_byte_ms = i64::try_from(after.as_millis()).ok();
         if let Some(figures) = &self.figures {
             figures.first_byte(after);
         }
     }
 
-    /// Notes that the caller is answered with `status` from here on, and so pays for what is produced.
+    /// Notes that the caller is answered with `status` from here on.
     pub fn answering(&mut self, status: StatusCode) {
         self.status = Some(status.as_u16());
     }

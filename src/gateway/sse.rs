@@ -66,7 +66,7 @@ impl Events {
         if raw.len() > EVENT_BYTES_MAX { Err(EventTooLarge) } else { Ok(Event { raw }) }
     }
 
-    /// What is left when the stream has ended: an event whose blank line never came, which counts for nothing.
+    /// What is left when the stream has ended: an event whose blank line never came.
     pub fn rest(&mut self) -> Bytes {
         (self.line_start, self.searched, self.begun) = (0, 0, false);
         std::mem::take(&mut self.buffer)

@@ -3,10 +3,10 @@
 
 use super::body::append;
 use super::call::Ids;
-use super::client::{Answer, AnswerBody};
+use super::client::{Answer, AnswerBody, UpstreamError};
 use super::error::GatewayError;
 use super::meter::Seen;
-use super::responses::{FAILED, Memory};
+use super::responses::{Memory, reworded_event};
 use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
@@ -14,7 +14,6 @@ use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, Stream};
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -47,8 +46,10 @@ enum End {
     Done(Bytes),
     /// The same, and it says that the upstream failed.
     Failed(Bytes),
-    /// It broke off, or what came is not to be understood.
+    /// It broke off, or what came is not to be understood; or it says that it failed.
     Broken,
+    /// It says that the request was wrong.
+    Refused,
 }
 
 /// The body for the caller.
@@ -116,6 +117,7 @@ impl Relaying {
                 Seen::Failed => return Some(End::Failed(event.raw)),
                 Seen::UsageOnly if !self.show_usage => {}
                 Seen::Error => return Some(End::Broken),
+                Seen::Refused => return Some(End::Refused),
                 Seen::Part | Seen::UsageOnly => append(out, event.raw),
             }
         }
@@ -131,6 +133,7 @@ impl Relaying {
         let has_ended = seen == Seen::Done || self.open.meter.has_finished();
         match seen {
             Seen::Failed => End::Failed(last.raw),
+            Seen::Refused => End::Refused,
             Seen::Done | Seen::Part | Seen::UsageOnly if has_ended => {
                 let is_shown = is_whole && (seen != Seen::UsageOnly || self.show_usage);
                 End::Done(if is_shown { last.raw } else { Bytes::new() })
@@ -144,7 +147,11 @@ impl Relaying {
         match end {
             End::Done(last) => self.finish(last, &mut out).await,
             End::Failed(last) => self.fail(last, &mut out).await,
-            End::Broken => self.cut(&mut out).await,
+            End::Broken => {
+                self.body.lost(UpstreamError::BrokeOff);
+                self.cut(&mut out).await;
+            }
+            End::Refused => self.cut(&mut out).await,
         }
         out
     }
@@ -178,7 +185,8 @@ impl Relaying {
 
     /// Settles for what was produced and passes on that the upstream failed, in its own event.
     async fn fail(&mut self, last: Bytes, out: &mut Bytes) {
-        match (self.open.settle_cut().await, reworded(last)) {
+        let event = Event { raw: last }.data().and_then(|data| reworded_event(&data));
+        match (self.open.settle_cut().await, event) {
             (Ok(_), Some(event)) => append(out, event.into()),
             (Ok(_), None) => self.say(&GatewayError::StreamBrokeOff, out),
             (Err(error), _) => self.say(&GatewayError::from(error), out),
@@ -197,14 +205,6 @@ impl Relaying {
     fn say(&self, error: &GatewayError, out: &mut Bytes) {
         append(out, error.event(self.ids.endpoint, self.ids.request_id).into());
     }
-}
-
-/// `response.failed` with words of ours: the upstream's may tell where it is.
-fn reworded(raw: Bytes) -> Option<String> {
-    let mut failed: Value = serde_json::from_slice(&Event { raw }.data()?).ok()?;
-    let error = failed.pointer_mut("/response/error")?.as_object_mut()?;
-    error.insert("message".into(), FAILED.into());
-    Some(format!("event: response.failed\ndata: {failed}\n\n"))
 }
 
 /// What is neither JSON nor events: pieces leave as they come, but for the last, which waits for the commit.

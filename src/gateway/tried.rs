@@ -72,6 +72,6 @@ impl Tried {
 }
 
 /// Rounded up, and never 0: that would invite to hammer.
-pub fn seconds(rest: Duration) -> u64 {
+fn seconds(rest: Duration) -> u64 {
     rest.as_secs() + u64::from(rest.subsec_nanos() > 0 || rest.is_zero())
 }

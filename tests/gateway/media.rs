@@ -63,6 +63,20 @@ fn partial_images_stream_and_the_last_one_waits_for_its_charge() {
 }
 
 #[test]
+fn a_sound_that_is_words_is_none() {
+    for engine in engines() {
+        let price = Price { per_character_micros: 10, ..Price::FREE };
+        for content_type in ["application/json", "text/html; charset=utf-8"] {
+            let body = br#"{"error":{"message":"boom at 127.0.0.1"}}"#.to_vec();
+            let (house, _upstream) = House::with_priced(engine, price, Act::Bytes { content_type, body });
+            let answer = house.call("/audio/speech", &json!({"model": "m", "input": "hello", "voice": "v"}));
+            assert_eq!(answer.refusal(), (503, "upstream_unavailable".into()));
+            assert_eq!(house.used_micros(), 0);
+        }
+    }
+}
+
+#[test]
 fn speech_costs_its_characters() {
     for engine in engines() {
         let price = Price { per_character_micros: 15_000_000, per_request_micros: 3, ..Price::FREE };

@@ -5,6 +5,7 @@ use crate::support::engines;
 use crate::support::upstream::{Act, completion, completion_events};
 use crate::upstreams::pair;
 use serde_json::json;
+use std::time::Duration;
 
 fn refusing(status: u16, retry_after: Option<&str>) -> Act {
     let headers = retry_after.map(|value| ("retry-after", value.to_owned())).into_iter().collect();
@@ -73,11 +74,28 @@ fn a_rest_that_the_only_upstream_asks_for_reaches_the_caller() {
 fn an_answer_that_is_none_is_asked_for_elsewhere_and_counts_against_who_gave_it() {
     for engine in engines() {
         let good = completion_events(&["hi"], None) + "data: [DONE]\n\n";
+        let error = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
         for (act, stream) in [
             (Act::json(200, "oops"), false),
             (Act::json(200, r#"{"error":{"message":"overloaded"}}"#), false),
             (Act::HalfJson { body: completion("hi", &json!({})) }, false),
-            (Act::events("data: {\"error\":{\"message\":\"overloaded\"}}\n\n"), true),
+            (Act::json(200, r#"{"error":{"message":"overloaded"},"usage":{"prompt_tokens":0}}"#), false),
+            (Act::json(200, r#"{"error":{"message":"overloaded"},"choices":[]}"#), false),
+            (Act::json(200, "{}"), false),
+            (Act::events(error), true),
+            (Act::events(format!(": wait\n\n: wait\n\n{error}")), true),
+            (
+                Act::Events {
+                    bytes: format!(": wait\n\n{error}").into(),
+                    piece_bytes: 12,
+                    pause: Duration::from_millis(5),
+                    cut_at: None,
+                },
+                true,
+            ),
+            (Act::events(error.trim_end()), true),
+            (Act::events(": wait\n\n"), true),
+            (Act::events("<html>busy</html>"), true),
             (Act::events(""), true),
         ] {
             let (house, first, second) = pair(engine, act.clone());
@@ -91,6 +109,29 @@ fn an_answer_that_is_none_is_asked_for_elsewhere_and_counts_against_who_gave_it(
                 line.contains(r#"upstream="first""#) && line.ends_with(r#"result="broke_off"} 1"#)
             };
             eventually("it is counted", || house.metrics().lines().any(lost).then_some(()));
+            house.is_sound();
+        }
+    }
+}
+
+#[test]
+fn streams_that_end_by_an_error_or_without_an_end_count_and_mistakes_of_callers_do_not() {
+    for engine in engines() {
+        let begun = completion_events(&["hello", " world"], None);
+        let (begun, _) = begun.split_once("\n\n").expect("events");
+        let error =
+            |kind: &str| format!("data: {{\"error\":{{\"message\":\"no\",\"type\":\"{kind}\"}}}}\n\n");
+        for (stream, counts) in [
+            (format!("{begun}\n\n{}", error("server_error")), true),
+            (format!("{begun}\n\n"), true),
+            (format!("{begun}\n\n{}", error("invalid_request_error")), false),
+            (error("BadRequestError"), false),
+        ] {
+            let (house, upstream) = House::with_upstream(engine, Act::events(stream.clone()));
+            for _ in 0..6 {
+                house.chat(&ask_with("m", json!({"stream": true})));
+            }
+            assert_eq!(upstream.asked().len(), if counts { 5 } else { 6 }, "{stream}");
             house.is_sound();
         }
     }

@@ -34,6 +34,7 @@ pub struct Meter {
     unreported_bytes: usize,
     images: i64,
     finished: bool,
+    has_error: bool,
     response_id: Option<String>,
 }
 
@@ -55,6 +56,8 @@ pub enum Seen {
     UsageOnly,
     /// The upstream says that it failed.
     Error,
+    /// The upstream says that the request was wrong.
+    Refused,
     /// The end.
     Done,
     /// The end, and in it that the upstream failed.
@@ -129,6 +132,7 @@ impl Meter {
             unreported_bytes: 0,
             images: 0,
             finished: false,
+            has_error: false,
             response_id: None,
         }
     }
@@ -140,10 +144,19 @@ impl Meter {
         let is_object = body.trim_ascii_start().starts_with(b"{");
         let Some(parts) = parts.filter(|_| is_object) else { return self.read_text(body) };
         let text = parts.text.filter(|_| self.endpoint.answers_with_text());
-        let has_answer = [parts.choices, parts.usage, text].iter().any(Option::is_some);
-        if parts.error.is_some() && !has_answer {
+        // What this route answers with. Some failures come with a usage of nothing, or no choices.
+        let (answer, is_always_there) = match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => {
+                (parts.choices.filter(|choices| !is_empty_array(choices.get())), true)
+            }
+            Endpoint::Messages => (parts.content, true),
+            Endpoint::Responses => (parts.output, false),
+            _ => (parts.data.or(text), false),
+        };
+        if answer.is_none() && (is_always_there || parts.error.is_some()) {
             return false;
         }
+        self.has_error = parts.error.is_some();
         self.take_id(parts.id);
         self.take_usage(&parts);
         let produced = match self.endpoint {
@@ -195,7 +208,7 @@ impl Meter {
         self.take_usage(parts);
         let no_choices = parts.choices.is_none_or(|choices| is_empty_array(choices.get()));
         match (parts.error, parts.usage) {
-            (Some(_), _) => Seen::Error,
+            (Some(error), _) => failed(error),
             (None, Some(_)) if no_choices => {
                 self.finished = true;
                 Seen::UsageOnly
@@ -208,7 +221,7 @@ impl Meter {
     fn read_typed(&mut self, parts: &Parts<'_>) -> Seen {
         let kind = parts.r#type.as_deref().unwrap_or_default();
         if parts.error.is_some() || kind == "error" {
-            return Seen::Error;
+            return parts.error.map_or(Seen::Error, failed);
         }
         for part in [parts.content_block, parts.delta, parts.audio] {
             self.take_text(part);
@@ -304,6 +317,11 @@ impl Meter {
         self.finished
     }
 
+    /// Whether an answer that came whole says that something failed.
+    pub fn has_error(&self) -> bool {
+        self.has_error
+    }
+
     /// What the upstream calls the answer.
     pub fn response_id(&self) -> Option<&str> {
         self.response_id.as_deref()
@@ -349,6 +367,24 @@ impl Meter {
             _ => estimate_text(self.produced_bytes),
         };
         estimate.min(self.bound.output_tokens)
+    }
+}
+
+/// Whether an error is the upstream's or the caller's, whom it tells so where it did not by its status.
+fn failed(error: &RawValue) -> Seen {
+    #[derive(Deserialize)]
+    struct Reason<'a> {
+        #[serde(borrow, default)]
+        r#type: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        code: Option<&'a RawValue>,
+    }
+    let Some(Reason { r#type: kind, code }) = object(error) else { return Seen::Error };
+    let is_bad = kind.is_some_and(|kind| matches!(&*kind, "invalid_request_error" | "BadRequestError"));
+    let code = code.map_or("", |code| code.get().trim_matches('"'));
+    match is_bad || matches!(code, "400" | "404" | "413" | "415" | "422") {
+        true => Seen::Refused,
+        false => Seen::Error,
     }
 }
 
