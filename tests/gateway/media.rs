@@ -95,7 +95,7 @@ fn speech_costs_its_characters() {
         assert_eq!(house.used_micros(), 8 * 15 + 3);
         let charge = house.charge();
         assert_eq!((charge.characters, charge.usage_source.as_deref()), (Some(8), Some("upstream")));
-        upstream.set(Act::HalfJson { body: "x".repeat(100_000) });
+        upstream.set(Act::Half { content_type: "audio/mpeg", body: "x".repeat(100_000) });
         let request =
             house.http.post(format!("{}/v1/audio/speech", house.url)).bearer_auth(&house.key.secret);
         let broken = request.json(&body).send().expect("begun");

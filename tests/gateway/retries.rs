@@ -78,7 +78,7 @@ fn an_answer_that_is_none_is_asked_for_elsewhere_and_counts_against_who_gave_it(
         for (act, stream) in [
             (Act::json(200, "oops"), false),
             (Act::json(200, r#"{"error":{"message":"overloaded"}}"#), false),
-            (Act::HalfJson { body: completion("hi", &json!({})) }, false),
+            (Act::Half { content_type: "application/json", body: completion("hi", &json!({})) }, false),
             (Act::json(200, r#"{"error":{"message":"overloaded"},"usage":{"prompt_tokens":0}}"#), false),
             (Act::json(200, r#"{"error":{"message":"overloaded"},"choices":[]}"#), false),
             (Act::json(200, "{}"), false),

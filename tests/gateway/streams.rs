@@ -104,6 +104,46 @@ fn a_stream_that_ends_without_done_has_ended_all_the_same() {
 }
 
 #[test]
+fn a_last_event_without_its_blank_line_is_read_like_the_others() {
+    for engine in engines() {
+        let sent = completion_events(&["a", "b"], Some(usage())).replace("data: [DONE]\n\n", "");
+        let (house, upstream) = House::with_upstream(engine, Act::events(sent.trim_end()));
+        let answer = house.chat(&ask_stream(json!(null)));
+        assert!(!answer.body.contains("prompt_tokens") && !answer.body.contains("error"), "{answer:?}");
+        let charge = house.charge();
+        assert_eq!(
+            (charge.outcome.as_deref(), charge.usage_source.as_deref()),
+            (Some("complete"), Some("upstream"))
+        );
+        upstream.set(Act::events(&sent[..sent.len() - 20]));
+        assert!(!house.chat(&ask_stream(json!(null))).body.contains("prompt_tokens"));
+        house.is_sound();
+    }
+}
+
+#[test]
+fn callers_by_http_1_0_get_no_chunks() {
+    for engine in engines() {
+        let (house, _upstream) = House::with_upstream(engine, Act::events(completion_events(&["a"], None)));
+        let body = ask_stream(json!(null)).to_string();
+        let address = house.url.strip_prefix("http://").expect("an address");
+        let mut caller = std::net::TcpStream::connect(address).expect("connected");
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.0\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            house.key.secret,
+            body.len()
+        );
+        std::io::Write::write_all(&mut caller, request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).expect("read to the end of the connection");
+        let (head, stream) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+        assert!(stream.starts_with("data: "), "{stream}");
+    }
+}
+
+#[test]
 fn an_upstream_that_fails_before_producing_costs_nothing() {
     for engine in engines() {
         let error = "data: {\"error\":{\"message\":\"sk-upstream-secret is out of order\"}}\n\n";

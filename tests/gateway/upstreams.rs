@@ -169,7 +169,7 @@ fn an_answer_that_is_none_costs_nothing() {
             Act::json(200, "<html>garbage"),
             Act::json(200, ""),
             Act::json(200, r#"{"error":{"message":"sk-upstream-secret"}}"#),
-            Act::HalfJson { body: completion("hi", &json!(null)) },
+            Act::Half { content_type: "application/json", body: completion("hi", &json!(null)) },
         ] {
             let (house, _upstream) = House::with_upstream(engine, act.clone());
             assert_eq!(house.chat(&ask("m")).refusal(), (503, "upstream_unavailable".into()), "{act:?}");

@@ -18,7 +18,7 @@ pub enum Act {
     /// Answers these bytes, of this type.
     Bytes { content_type: &'static str, body: Vec<u8> },
     /// Promises a body and leaves in the middle of it.
-    HalfJson { body: String },
+    Half { content_type: &'static str, body: String },
     /// Reads the request and says nothing.
     Hang,
     /// Closes the connection at once.
@@ -129,7 +129,7 @@ fn serve(connection: &TcpStream, state: &State) {
         state.asked.lock().expect("not poisoned").push(asked);
         let act = state.act.lock().expect("not poisoned").clone();
         let answered = answer(connection, &act, state);
-        if answered.is_err() || matches!(act, Act::Leave | Act::HalfJson { .. }) {
+        if answered.is_err() || matches!(act, Act::Leave | Act::Half { .. }) {
             break;
         }
     }
@@ -173,9 +173,9 @@ fn answer(mut connection: &TcpStream, act: &Act, state: &State) -> std::io::Resu
             );
             connection.write_all(&[head.as_bytes(), body].concat())
         }
-        Act::HalfJson { body } => {
+        Act::Half { content_type, body } => {
             let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
                 body.len()
             );
             connection.write_all((head + &body[..body.len() / 2]).as_bytes())
