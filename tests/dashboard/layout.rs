@@ -58,6 +58,31 @@ fn long_names_and_large_numbers_find_room_on_usage_and_overview() {
 }
 
 #[test]
+fn long_names_of_users_find_room_at_their_keys_and_usage() {
+    for engine in engines() {
+        let house = House::start(engine);
+        furnish(&house);
+        house.add_user("root", true);
+        let name = "w".repeat(64);
+        let (key, _) = make_key(&house, &house.user(&name), "laptop");
+        browse(&house, DESKTOP, async |browser| {
+            browser.sign_in("root").await;
+            for width in [360, 768, 1024, 1300, 1440] {
+                browser.set_size(width, 900).await;
+                for path in ["/all-keys".into(), format!("/users/{}", key.user_id)] {
+                    browser.open(&path).await;
+                    let row = format!(".data-table-box:has(#key-{})", key.id);
+                    assert_room(&browser, &row, &format!("{path} at {width}")).await;
+                }
+                let path = format!("/usage?user={}", key.user_id);
+                browser.open(&path).await;
+                browser.assert_no_sideways_scroll(&format!("{path} at {width}")).await;
+            }
+        });
+    }
+}
+
+#[test]
 fn long_names_and_large_numbers_find_room_in_the_catalog() {
     for engine in engines() {
         let house = House::start(engine);
