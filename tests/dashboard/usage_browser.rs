@@ -1,4 +1,4 @@
-//! The Usage page in a real Chromium.
+//! The Usage page in a real Chromium, and the days of Audit.
 
 use super::support::browser::{DESKTOP, Kind, browse};
 use super::support::{House, engines};
@@ -64,6 +64,39 @@ fn two_days_are_typed_in_peace_and_applied_by_enter_or_the_button() {
             browser.open("/usage?range=between&from=2020-01-01&to=2026-03-04").await;
             browser.reads("#usage-cut", "At most 366 days are shown.").await;
             assert_eq!(browser.value("#usage-from").await, "2025-03-04");
+        });
+    }
+}
+
+#[test]
+fn the_days_of_audit_are_typed_in_peace_and_applied_by_enter_or_the_button() {
+    for engine in engines() {
+        let house = House::start(engine);
+        house.add_user("root", true);
+        browse(&house, DESKTOP, async |browser| {
+            browser.sign_in("root").await;
+            browser.open("/audit").await;
+            let asked = "return performance.getEntriesByType('resource').filter((it) => it.name.includes('/audit?')).length";
+            browser.find("#audit-from").await.send_keys(FROM).await.expect("a day");
+            browser.find("#audit-until").await.send_keys(TO).await.expect("a day");
+            assert_eq!(browser.value("#audit-until").await, "2026-03-04");
+            assert_eq!(browser.script(asked).await, json!(0), "nothing is asked for while it is typed");
+            browser.click("#audit-apply").await;
+            let days = "?from=2026-01-02&until=2026-03-04";
+            browser.becomes("return location.search", json!(days)).await;
+            browser.find("#audit-from").await.send_keys("02").await.expect("a month");
+            let enter = thirtyfour::Key::Enter + "";
+            browser.find("#audit-from").await.send_keys(enter).await.expect("a key press");
+            browser.becomes("return location.search", json!(days.replace("01-02", "02-02"))).await;
+            // Any menu applies by itself.
+            browser.find("#audit-kind").await.send_keys("Users").await.expect("a choice");
+            let narrower = format!("?kind=user&{}", days[1..].replace("01-02", "02-02"));
+            browser.becomes("return location.search", json!(narrower)).await;
+            // Also while a day has no month.
+            let typed = browser.find("#audit-from").await;
+            typed.send_keys(thirtyfour::Key::Delete + "").await.expect("a key press");
+            browser.find("#audit-kind").await.send_keys("Keys").await.expect("a choice");
+            browser.becomes("return location.search", json!("?kind=key&until=2026-03-04")).await;
         });
     }
 }
