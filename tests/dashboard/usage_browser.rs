@@ -50,6 +50,20 @@ fn two_days_are_typed_in_peace_and_applied_by_enter_or_the_button() {
             browser.becomes("return location.search", json!("?range=7d&by=key")).await;
             browser.gone("#usage-apply").await;
             assert_eq!(browser.script("return window.untouched").await, json!(true), "no page was loaded");
+
+            // A day to come is in nobody's way, and one without its month leaves the other.
+            browser.open(&format!("/usage{between}")).await;
+            browser.find("#usage-to").await.send_keys("03042099").await.expect("a day");
+            browser.find("#usage-by").await.send_keys("Stacked by key").await.expect("a choice");
+            let later = "?range=between&from=2026-01-02&to=2099-03-04&by=key";
+            browser.becomes("return location.search", json!(later)).await;
+            let typed = browser.find("#usage-from").await;
+            typed.send_keys(thirtyfour::Key::Delete + "").await.expect("a key press");
+            assert_eq!(browser.value("#usage-from").await, "");
+            browser.click("#usage-apply").await;
+            let last_30_days = "?range=between&from=2099-02-03&to=2099-03-04&by=key";
+            browser.becomes("return location.search", json!(last_30_days)).await;
+            assert_eq!(browser.value("#usage-from").await, "2099-02-03");
         });
         browse(&house, Kind { javascript: false, ..DESKTOP }, async |browser| {
             browser.sign_in("ada").await;

@@ -84,7 +84,7 @@ pub async fn show(
             Ok((charge, price))
         })
         .await?;
-    let back = UsageState::parse(request.query_string()).url();
+    let back = UsageState::parse(request.query_string(), now_ms()).url();
     let view = ChargeView::of(&charge, &price, back, now_ms());
     Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, "Why this cost", &view))
 }

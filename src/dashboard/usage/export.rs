@@ -54,7 +54,7 @@ pub async fn export(
     signed_in: SignedIn,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let state = UsageState::parse(request.query_string());
+    let state = UsageState::parse(request.query_string(), now_ms());
     let chosen = state.user_id.filter(|_| signed_in.user.is_admin);
     let user_id = chosen.unwrap_or(signed_in.user.id);
     let span = store
@@ -63,7 +63,7 @@ pub async fn export(
             Ok(state.range.span(now_ms(), usage_rollup::progress(connection)?.hourly_from_ms))
         })
         .await?;
-    let state = UsageState::parse(request.query_string());
+    let state = UsageState::parse(request.query_string(), now_ms());
     let export = Export {
         store: store.get_ref().clone(),
         query: state.query(user_id, span),

@@ -10,6 +10,8 @@ use url::form_urlencoded;
 
 /// Days of a range of one's own, at most; the last ones of a longer range.
 pub const DAYS_MAX: i64 = 366;
+/// Days of a range of one's own whose first day is not said.
+const DAYS_UNSAID: i64 = 30;
 /// A range of so many days is shown by the hour, where hours are kept.
 const HOURLY_DAYS_MAX: i64 = 2;
 
@@ -123,8 +125,8 @@ impl Default for UsageState {
 }
 
 impl UsageState {
-    /// From the query part of a URL.
-    pub fn parse(query: &str) -> Self {
+    /// From the query part of a URL. Of a range of one's own, the last day is today where it is not said.
+    pub fn parse(query: &str, now_ms: i64) -> Self {
         let mut state = Self::default();
         let (mut from, mut to, mut between) = (None, None, false);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -145,7 +147,9 @@ impl UsageState {
                 _ => {}
             }
         }
-        if let Some((from, to)) = from.zip(to).filter(|_| between) {
+        if between {
+            let to = to.unwrap_or(now_ms / DAY_MS * DAY_MS);
+            let from = from.unwrap_or((to - (DAYS_UNSAID - 1) * DAY_MS).max(0));
             state.range = Range::Between(from.min(to), from.max(to));
         }
         state
@@ -270,6 +274,10 @@ mod tests {
         url.split_once('?').map_or("", |(_, query)| query)
     }
 
+    fn parse(query: &str) -> UsageState {
+        UsageState::parse(query, NOW_MS)
+    }
+
     #[test]
     fn a_state_survives_its_url() {
         let state = UsageState {
@@ -281,7 +289,7 @@ mod tests {
             user_id: Some(3),
             way: Way::After(Place { created_at_ms: NOW_MS, id: i64::MAX }),
         };
-        assert_eq!(UsageState::parse(query_of(&state.url())), state);
+        assert_eq!(parse(query_of(&state.url())), state);
         assert_eq!(UsageState::default().url(), "/usage");
         assert!(
             state.export_url().contains("from=2026-09-20&to=2026-09-21")
@@ -299,22 +307,34 @@ mod tests {
         let days = Range::Days(90).span(NOW_MS, 0);
         assert_eq!((days.starts().count(), days.grain), (90, Grain::Day));
         assert!(days.from_ms % DAY_MS == 0 && days.until_ms > NOW_MS);
-        let day = UsageState::parse("range=between&from=2026-09-20&to=2026-09-20").range;
+        let day = parse("range=between&from=2026-09-20&to=2026-09-20").range;
         assert_eq!(day.span(NOW_MS, 0).starts().count(), 24);
         assert_eq!(day.span(NOW_MS, NOW_MS).starts().count(), 1, "its hours are no longer kept");
     }
 
     #[test]
     fn a_range_backwards_is_turned_and_a_long_one_cut() {
-        let turned = UsageState::parse("range=between&from=2026-09-21&to=2026-09-20");
-        assert_eq!(turned, UsageState::parse("range=between&from=2026-09-20&to=2026-09-21"));
-        let long = UsageState::parse("range=between&from=1971-01-01&to=2026-09-20").range;
+        let turned = parse("range=between&from=2026-09-21&to=2026-09-20");
+        assert_eq!(turned, parse("range=between&from=2026-09-20&to=2026-09-21"));
+        let long = parse("range=between&from=1971-01-01&to=2026-09-20").range;
         assert_eq!((long.span(NOW_MS, 0).starts().count(), long.is_cut()), (366, true));
-        let whole = UsageState::parse("range=between&from=2025-09-20&to=2026-09-20").range;
+        let whole = parse("range=between&from=2025-09-20&to=2026-09-20").range;
         assert_eq!((whole.span(NOW_MS, 0).starts().count(), whole.is_cut()), (366, false));
-        for half in ["range=between", "range=between&from=2026-09-20", "from=2026-09-20&to=2026-09-21"] {
-            assert_eq!(UsageState::parse(half), UsageState::default(), "{half}");
+        assert_eq!(parse("from=2026-09-20&to=2026-09-21"), UsageState::default());
+    }
+
+    #[test]
+    fn a_day_that_is_not_said_leaves_the_other() {
+        let between = |from, to| parse(&format!("range=between&from={from}&to={to}"));
+        let last_30_days = between("2026-08-23", "2026-09-21");
+        assert_eq!(last_30_days.range.span(NOW_MS, 0), Range::Days(30).span(NOW_MS, 0));
+        for neither in ["range=between", "range=between&from=&to=12026-09-20"] {
+            assert_eq!(parse(neither), last_30_days, "{neither}");
         }
+        assert_eq!(between("2026-09-01", ""), between("2026-09-01", "2026-09-21"));
+        assert_eq!(between("2026-12-01", "x"), between("2026-09-21", "2026-12-01"));
+        assert_eq!(between("", "2026-03-01"), between("2026-01-31", "2026-03-01"));
+        assert_eq!(between("", "1970-01-02"), between("1970-01-01", "1970-01-02"));
     }
 
     proptest! {
@@ -322,8 +342,8 @@ mod tests {
         fn nonsense_is_ignored(
             query in "(range|between|from|to|by|key|model|status|after|before|user|2026-09-2|&|=|%|[a-zA-Z0-9\u{0}-\u{1f}_-]){0,40}",
         ) {
-            let state = UsageState::parse(&query);
-            prop_assert_eq!(UsageState::parse(query_of(&state.url())), state);
+            let state = parse(&query);
+            prop_assert_eq!(parse(query_of(&state.url())), state);
         }
     }
 }

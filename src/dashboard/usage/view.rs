@@ -8,7 +8,6 @@ use crate::dashboard::error::PageError;
 use crate::dashboard::page::{self, Shell};
 use crate::dashboard::session::SignedIn;
 use crate::domain::charge::ChargeStatus;
-use crate::domain::expiry::DAY_MS;
 use crate::error::Error;
 use crate::store::usage::{Cells, Grain, Scope, Usage};
 use crate::store::{Connection, Store, charges, usage_rollup, users};
@@ -49,7 +48,6 @@ struct View {
     /// Of the dates, whatever the range is.
     from: String,
     to: String,
-    today: String,
     keys: Vec<Choice>,
     models: Vec<Choice>,
     statuses: Vec<Choice>,
@@ -87,7 +85,7 @@ pub async fn index(
     signed_in: SignedIn,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
-    let mut state = UsageState::parse(request.query_string());
+    let mut state = UsageState::parse(request.query_string(), now_ms());
     // Nobody else has a say in whose usage it is.
     state.user_id = state.user_id.filter(|id| signed_in.user.is_admin && *id != signed_in.user.id);
     let user_id = state.user_id.unwrap_or(signed_in.user.id);
@@ -156,7 +154,6 @@ impl View {
             days_max: DAYS_MAX,
             from: day(span.from_ms),
             to: day(span.until_ms - 1),
-            today: day(now_ms / DAY_MS * DAY_MS),
             keys,
             models,
             statuses: statuses(state.status),
