@@ -147,9 +147,16 @@ fn without_calls_the_page_says_what_to_do() {
     for engine in engines() {
         let site = Site::new(engine);
         let page = ok(site.ada.get("/usage"));
-        assert!(page.contains("No calls in this time") && page.contains("href=\"/keys\""));
+        assert!(page.contains("No calls in this time"));
+        assert!(page.contains("one of your <a class=\"text-link\" href=\"/keys\">"));
         assert!(!page.contains("<canvas"));
         assert!(ok(site.ada.get("/usage?status=cut")).contains("No call matches"));
+        site.house.add_user("root", true);
+        let root = site.house.anon();
+        root.sign_in("root", super::support::PASSWORD);
+        let page = ok(root.get(&format!("/usage?user={}", site.ada_id)));
+        assert!(page.contains("No calls in this time") && page.contains("one of this user’s API keys"));
+        assert!(!page.contains("one of your"), "{page}");
     }
 }
 

@@ -26,6 +26,8 @@ pub struct List {
     /// The search stopped before the page was full.
     is_cut: bool,
     is_narrowed: bool,
+    /// An admin looks at somebody else's.
+    is_anothers: bool,
     /// The same time without a filter.
     all_url: String,
 }
@@ -65,6 +67,7 @@ impl List {
             next: found.next.map(|place| state.towards(Way::After(place)).url()),
             is_cut: found.next.is_some() && found.rows.len() < PAGE_ROWS,
             is_narrowed: state.is_narrowed(),
+            is_anothers: state.user_id.is_some(),
             all_url: state.unfiltered().url(),
         }
     }
