@@ -1,8 +1,9 @@
-//! Numbers in words, as several pages say them: prices, amounts as one would type them, counts.
+//! What several pages say in the same words: prices, amounts as one would type them, counts, who granted credits.
 
 use crate::domain::credits::Credits;
 use crate::domain::price::{Multiplier, Price};
 use crate::domain::usage::Usage;
+use crate::store::audit::Actor;
 
 /// `2.5 in, 10 out per 1M tokens + 0.01 per request`; `None` when it leaves every range.
 pub fn price_in_words(price: Price, multiplier: Multiplier) -> Option<String> {
@@ -54,6 +55,11 @@ pub fn grouped(number: i64) -> String {
 /// `1 call`, `2 calls`, `12 000 calls`.
 pub fn count(number: i64, one: &str) -> String {
     format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// `the command line`, or a user's name.
+pub fn granted_by(actor: String) -> String {
+    if actor == Actor::cli().name { "the command line".into() } else { actor }
 }
 
 #[cfg(test)]

@@ -168,6 +168,9 @@ fn credits_are_granted_and_taken_with_a_note() {
         let refused = htmx_post(&admin, &path, &[("amount", "-20.6")]);
         assert!(refused.body.contains("has only 20.500000 credits that no open call holds"));
         assert!(refused.body.contains("value=\"-20.6\""), "what was typed stays");
+        grant(&house, "ada", 1);
+        let page = admin.get(&format!("/users/{ada}")).body;
+        assert!(page.contains(">the command line</td>") && page.contains(">root</td>"), "{page}");
         assert!(house.with(doctor::examine).breaches.is_empty());
     }
 }
@@ -322,7 +325,9 @@ fn nobody_locks_themselves_out() {
             assert!(answer.body.contains("This is your own account."), "{act}: {}", answer.body);
         }
         assert!(admin.is_signed_in() && user(&house, "root").is_admin);
-        assert!(admin.get(&format!("/users/{me}")).body.contains("This is you."));
+        let page = admin.get(&format!("/users/{me}")).body;
+        assert!(page.contains("This is you."));
+        assert!(page.contains("<a class=\"text-link\" href=\"/account/password\">"), "{page}");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::dashboard::error::PageError;
 use crate::dashboard::moment::Moment;
 use crate::dashboard::page::{self, Shell};
 use crate::dashboard::session::SignedIn;
+use crate::dashboard::words::granted_by;
 use crate::domain::credits::Credits;
 use crate::error::Error;
 use crate::store::grants::{self, Grant};
@@ -84,7 +85,7 @@ impl GrantRow {
             amount: if is_taken { amount } else { format!("+{amount}") },
             is_taken,
             note: grant.note,
-            actor: if grant.actor == "cli" { "the command line".to_owned() } else { grant.actor },
+            actor: granted_by(grant.actor),
             at: Moment::of(grant.created_at_ms, now_ms),
         }
     }

@@ -8,6 +8,7 @@ use crate::dashboard::list_url::{self, ListUrl};
 use crate::dashboard::moment::Moment;
 use crate::dashboard::page::{self, Shell};
 use crate::dashboard::session::Admin;
+use crate::dashboard::words::granted_by;
 use crate::domain::credits::Credits;
 use crate::error::Error;
 use crate::store::paging::Place;
@@ -86,7 +87,7 @@ impl Grants {
                 at: Moment::of(grant.created_at_ms, now_ms),
                 amount: if grant.amount_micros > 0 { format!("+{amount}") } else { amount },
                 note: grant.note,
-                actor: grant.actor,
+                actor: granted_by(grant.actor),
             }
         });
         Ok(Self {
