@@ -270,12 +270,16 @@ pub async fn set_enabled(
         return Ok(page::render(StatusCode::OK, &RowAlone { row }));
     }
     page::flash(&signed_in.session, Kind::Success, text)?;
+    Ok(page::redirect(&came_from(&request, row.owner_id)))
+}
+
+/// The URL of the page on which an act was begun: the owner's, or the list.
+fn came_from(request: &HttpRequest, owner_id: i64) -> String {
     let referer = request.headers().get(REFERER).and_then(|value| value.to_str().ok());
-    let url = match is_of_person(referer, row.owner_id) {
-        true => format!("/users/{}", row.owner_id),
+    match is_of_person(referer, owner_id) {
+        true => format!("/users/{owner_id}"),
         false => ListState::of_url(referer).url(),
-    };
-    Ok(page::redirect(&url))
+    }
 }
 
 /// The question.
@@ -283,6 +287,7 @@ pub async fn set_enabled(
 #[template(path = "all_keys/delete.html")]
 struct ConfirmDelete {
     row: OwnedRow,
+    back: String,
 }
 
 impl HtmlSafe for ConfirmDelete {}
@@ -293,13 +298,15 @@ impl HtmlSafe for ConfirmDelete {}
 /// Not found; the engine's.
 pub async fn confirm_delete(
     id: web::Path<i64>,
+    request: HttpRequest,
     htmx: Htmx,
     Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let id = id.into_inner();
     let row = store.run(move |connection| OwnedRow::load(connection, id)).await?;
-    let question = ConfirmDelete { row };
+    let back = came_from(&request, row.owner_id);
+    let question = ConfirmDelete { row, back };
     Ok(answer::dialog(&htmx, &signed_in, PLACE, StatusCode::OK, "Delete API Key", &question))
 }
 
@@ -309,8 +316,8 @@ pub async fn confirm_delete(
 /// Not found; the engine's.
 pub async fn delete(
     id: web::Path<i64>,
+    AdminForm(Admin(signed_in), pairs): AdminForm<Pairs>,
     htmx: Htmx,
-    Admin(signed_in): Admin,
     store: web::Data<Store>,
 ) -> Result<HttpResponse, PageError> {
     let (id, viewer_id, actor) = (id.into_inner(), signed_in.user.id, signed_in.actor());
@@ -330,7 +337,10 @@ pub async fn delete(
         })
         .await?;
     let text = format!("Deleted “{}” of {}", key.key.name, key.owner);
-    Ok(answer::done(&htmx, &signed_in, text, &beside, PATH)?)
+    let (back, owner) = (first(&pairs, "back"), format!("/users/{}", key.key.user_id));
+    let list = || ListState::parse(back.split_once('?').map_or("", |(_, query)| query)).url();
+    let url = if back == owner { owner } else { list() };
+    Ok(answer::done(&htmx, &signed_in, text, &beside, &url)?)
 }
 
 /// What of the page a deletion has changed.

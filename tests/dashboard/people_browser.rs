@@ -1,8 +1,10 @@
 //! Users and groups in a real Chromium, clicked through as an admin does.
 
 use super::keys::furnish;
+use super::models::seed;
 use super::support::browser::{Browser, DESKTOP, Kind, PHONE, browse};
 use super::support::{Engine, House, PASSWORD, engines};
+use keyhouse::domain::key::KeyDraft;
 use keyhouse::store::users;
 use serde_json::json;
 
@@ -117,6 +119,20 @@ fn users_and_groups_are_managed_without_javascript() {
             browser.click(".whole-page button[type=submit]").await;
             browser.reads("#toasts", "5 before, 3 now").await;
             browser.reads("#grant-list", "-2").await;
+            let keys = [(); 2].map(|()| seed(&house).key(id, &KeyDraft::default()).id);
+            browser.open(&format!("/users/{id}")).await;
+            browser.click(&format!("#delete-{}", keys[0])).await;
+            browser.click(".whole-page button[type=submit]").await;
+            browser.reads("#toasts", "Deleted “test” of ada").await;
+            assert_eq!(browser.path().await, format!("/users/{id}"));
+            browser.open("/all-keys?q=ada").await;
+            browser.click(&format!("#delete-{}", keys[1])).await;
+            browser.click(".whole-page .dialog-footer a").await;
+            browser.click(&format!("#delete-{}", keys[1])).await;
+            browser.click(".whole-page button[type=submit]").await;
+            browser.reads("#toasts", "Deleted “test” of ada").await;
+            assert_eq!(browser.path().await, "/all-keys?q=ada");
+            browser.open(&format!("/users/{id}")).await;
             browser.click("#person-delete").await;
             browser.click(".whole-page button[type=submit]").await;
             browser.reads("#toasts", "Deleted “ada”").await;
