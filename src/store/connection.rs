@@ -1,12 +1,17 @@
 //! Connections: SQLite or PostgreSQL chosen by the URL's scheme, with the settings every one of them needs.
 
+use super::ask;
 use crate::error::Error;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
+use diesel::migration::{MigrationSource, MigrationVersion};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
+use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -239,13 +244,16 @@ impl AnyConnection {
         Ok(self.batch_execute("SELECT 1")?)
     }
 
-    /// Applies the migrations this binary carries and the database lacks, one process at a time.
-    /// Gives the versions applied.
+    /// Applies the migrations this binary carries and the database lacks, one process at a time. Writes nothing where none
+    /// is lacking: what only reads works on a database that cannot be written. Gives the versions applied.
     ///
     /// # Errors
     /// When the database was made by a newer release, or a migration fails.
     pub fn migrate(&mut self) -> Result<Vec<String>, Error> {
         let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error.to_string());
+        if self.is_up_to_date()? {
+            return Ok(Vec::new());
+        }
         match self {
             Self::Sqlite(connection) => connection.immediate_transaction(|connection| {
                 refuse_newer(connection, SQLITE_MIGRATIONS)?;
@@ -265,6 +273,27 @@ impl AnyConnection {
             }
         }
     }
+
+    /// Whether exactly the migrations that this binary carries are applied. A database that cannot be asked says why when it
+    /// is migrated.
+    fn is_up_to_date(&mut self) -> Result<bool, Error> {
+        let asked: QueryResult<Vec<Applied>> =
+            ask!(self, load, "SELECT version FROM __diesel_schema_migrations");
+        let Ok(applied) = asked else { return Ok(false) };
+        let applied: BTreeSet<String> = applied.into_iter().map(|migration| migration.version).collect();
+        let known = match self {
+            Self::Sqlite(_) => versions::<Sqlite>(SQLITE_MIGRATIONS)?,
+            Self::Postgres(_) => versions::<Pg>(POSTGRES_MIGRATIONS)?,
+        };
+        Ok(applied == known.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// A row of diesel's own table.
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
 }
 
 /// Begins a transaction that writes, on SQLite.
@@ -314,13 +343,18 @@ pub fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(Kept::<DATA_VERSION>.get_result(connection)?)
 }
 
+fn versions<DB: Backend>(known: EmbeddedMigrations) -> Result<Vec<MigrationVersion<'static>>, Error> {
+    let known =
+        MigrationSource::<DB>::migrations(&known).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(known.iter().map(|migration| migration.name().version().as_owned()).collect())
+}
+
 fn refuse_newer<DB: Backend>(
     connection: &mut impl MigrationHarness<DB>,
     known: EmbeddedMigrations,
 ) -> Result<(), Error> {
     let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error.to_string());
-    let known = diesel::migration::MigrationSource::<DB>::migrations(&known).map_err(internal)?;
-    let newest_known = known.iter().map(|migration| migration.name().version().as_owned()).max();
+    let newest_known = versions::<DB>(known)?.into_iter().max();
     let newest_applied = connection.applied_migrations().map_err(internal)?.into_iter().max();
     if newest_applied > newest_known {
         return Err(Error::Internal(

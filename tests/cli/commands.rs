@@ -1,7 +1,8 @@
 //! What the commands make and print.
 
 use crate::actor::{Operator, PASSWORD};
-use crate::database::engines;
+use crate::database::{Engine, engines};
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
 #[test]
@@ -224,4 +225,25 @@ fn names_of(operator: &Operator, noun: &str) -> Vec<Value> {
 
 fn names(list: &Value) -> Vec<Value> {
     list.as_array().expect("a list").iter().map(|thing| thing["name"].clone()).collect()
+}
+
+#[test]
+fn what_only_reads_works_while_the_database_cannot_be_written() {
+    for engine in engines() {
+        let operator = Operator::new(engine);
+        let key = operator.furnish();
+        let id = key["id"].as_str().expect("text");
+        let mut other = operator.database.url.connect().expect("connected");
+        let mut url = operator.database.url_argument();
+        match engine {
+            Engine::Sqlite => other.batch_execute("BEGIN IMMEDIATE").expect("locked"),
+            Engine::Postgres => url.push_str("?options=-c%20default_transaction_read_only%3Don"),
+        }
+        for args in [&["doctor"][..], &["user", "list"], &["key", "show", id], &["migrate"]] {
+            let answer = operator.run(&[args, &["--database-url", &url]].concat());
+            assert_eq!(answer.status, 0, "{args:?}: {answer:?}");
+        }
+        let refused = operator.run(&["user", "disable", "ada", "--database-url", &url]);
+        assert_eq!(refused.status, 1, "it cannot be written: {refused:?}");
+    }
 }
