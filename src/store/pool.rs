@@ -20,27 +20,35 @@ const POSTGRES_POOL_SIZE: u32 = 10;
 /// So that a connection that comes free is taken at once; more would wait for one, each with its stack and its heap.
 const THREADS_A_CONNECTION: usize = 2;
 
+/// A connection of the pool.
+struct Pooled {
+    connection: Connection,
+    /// It said that the database is not available. Another may fare better: SQLite's, opened while the file could not be
+    /// written, can only read for ever.
+    is_spent: bool,
+}
+
 /// Makes and checks pooled connections.
 struct Manager(DatabaseUrl);
 
 impl r2d2::ManageConnection for Manager {
-    type Connection = Connection;
+    type Connection = Pooled;
     type Error = Error;
 
-    fn connect(&self) -> Result<Connection, Error> {
-        self.0.connect()
+    fn connect(&self) -> Result<Pooled, Error> {
+        Ok(Pooled { connection: self.0.connect()?, is_spent: false })
     }
 
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
-        match connection {
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Error> {
+        match &mut pooled.connection {
             Connection::Sqlite(_) => Ok(()),
             Connection::Postgres(connection) => Ok(connection.batch_execute("SELECT 1")?),
         }
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
         use diesel::r2d2::R2D2Connection;
-        std::thread::panicking() || connection.is_broken()
+        pooled.is_spent || std::thread::panicking() || pooled.connection.is_broken()
     }
 }
 
@@ -99,10 +107,12 @@ impl Store {
         began: Instant,
         work: impl FnOnce(&mut Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let connection = self.pool.get();
+        let pooled = self.pool.get();
         self.waits.observe(began.elapsed());
-        let mut connection = connection.map_err(|error| Error::Unavailable(error.to_string()))?;
-        work(&mut connection)
+        let mut pooled = pooled.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let done = work(&mut pooled.connection);
+        pooled.is_spent = matches!(done, Err(Error::Unavailable(_)));
+        done
     }
 
     /// As [`Store::run`], for callers who are promised a quick answer: a database that accepts the question and then
@@ -166,5 +176,34 @@ struct LogOutage;
 impl r2d2::HandleError<Error> for LogOutage {
     fn handle_error(&self, error: Error) {
         tracing::warn!(%error, "no connection to the database");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes on so many connections at once.
+    fn write_on(store: &Store, connections: u32) -> Result<(), Error> {
+        if connections == 0 {
+            return Ok(());
+        }
+        store.with(|connection| {
+            connection.batch_execute("DELETE FROM sessions")?;
+            write_on(store, connections - 1)
+        })
+    }
+
+    #[test]
+    fn a_connection_that_can_only_read_is_used_no_longer_once_a_write_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("keyhouse.db"))).expect("opened");
+        // As one that was opened while the file could not be written.
+        let refused = store.with(|connection| {
+            connection.batch_execute("PRAGMA query_only = ON")?;
+            Ok(connection.batch_execute("DELETE FROM sessions")?)
+        });
+        assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("readonly")), "{refused:?}");
+        write_on(&store, SQLITE_POOL_SIZE).expect("every connection writes");
     }
 }
