@@ -39,12 +39,12 @@ impl From<FieldErrors> for Error {
 
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {
-        use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+        use diesel::result::DatabaseErrorKind::{ClosedConnection, ReadOnlyTransaction, UnableToSendCommand};
         use diesel::result::Error as Diesel;
         match error {
             Diesel::NotFound => Self::NotFound,
             Diesel::BrokenTransactionManager => Self::Unavailable(error.to_string()),
-            Diesel::DatabaseError(ClosedConnection | UnableToSendCommand, ref info) => {
+            Diesel::DatabaseError(ClosedConnection | UnableToSendCommand | ReadOnlyTransaction, ref info) => {
                 Self::Unavailable(info.message().to_owned())
             }
             Diesel::DatabaseError(_, ref info) if is_outage(info.message()) => {
@@ -79,4 +79,17 @@ fn is_outage(message: &str) -> bool {
     ]
     .iter()
     .any(|sign| message.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diesel::result::{DatabaseErrorKind, Error as Diesel};
+
+    #[test]
+    fn a_database_that_can_only_be_read_is_an_outage_in_every_language() {
+        let said = "INSERT kann nicht in einer Read-Only-Transaktion ausgeführt werden".to_owned();
+        let error = Diesel::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, Box::new(said));
+        assert!(matches!(Error::from(error), Error::Unavailable(_)));
+    }
 }
