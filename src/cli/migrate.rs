@@ -21,7 +21,7 @@ struct Migrated {
 pub(super) fn run(_: &MigrateOptions, data: &DataOptions, output: Output) -> Result<(), Failure> {
     let url = data.database_url()?;
     data.make_data_dir()?;
-    let applied = url.connect()?.migrate()?;
+    let applied = url.migrate()?;
     let migrated = Migrated { database: url.to_string(), applied };
     if output.json {
         return output.document(&migrated);

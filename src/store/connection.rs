@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -130,6 +130,25 @@ impl DatabaseUrl {
                 Ok(AnyConnection::Postgres(connection))
             }
         }
+    }
+
+    /// Brings the database up to this release, before anybody else opens it. Gives the versions applied.
+    ///
+    /// # Errors
+    /// As [`DatabaseUrl::connect`] and [`AnyConnection::migrate`]; when SQLite's file has a second name.
+    pub fn migrate(&self) -> Result<Vec<String>, Error> {
+        // SQLite keeps its log beside a name: who comes by another sees and writes something else
+        // (<https://sqlite.org/howtocorrupt.html>, 2.5).
+        if let Self::Sqlite(path) = self
+            && path.metadata().is_ok_and(|file| file.nlink() > 1)
+        {
+            return Err(Error::Internal(format!(
+                "the database file {} has another name too, a hard link; remove one of the two names, \
+                 or put a copy in its place",
+                path.display()
+            )));
+        }
+        self.connect()?.migrate()
     }
 
     /// What libpq says of a URL that it cannot read quotes parts of it, and so of its password.
@@ -383,7 +402,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_second_connection_leaves_the_first_ones_lock_on_the_file() {
-        use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keyhouse.db");
         let url = DatabaseUrl::Sqlite(path.clone());

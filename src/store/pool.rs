@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached or was made by a newer release.
     pub fn open(url: &DatabaseUrl) -> Result<Self, Error> {
-        url.connect()?.migrate()?;
+        url.migrate()?;
         let size = match url {
             DatabaseUrl::Sqlite(_) => SQLITE_POOL_SIZE,
             DatabaseUrl::Postgres(_) => POSTGRES_POOL_SIZE,

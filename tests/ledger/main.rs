@@ -347,7 +347,15 @@ fn a_second_server_is_refused_by_whichever_path_it_comes() {
     let linked = Store::open(&DatabaseUrl::Sqlite(link)).expect("opened");
     let refused = Instance::start(&linked).map(|_| ()).expect_err("locked");
     assert!(refused.to_string().contains("another server"), "{refused}");
+    let link = bench.database.path("hard.db");
+    std::fs::hard_link(path, &link).expect("linked");
+    for name in [path, &link] {
+        let refused = Store::open(&DatabaseUrl::Sqlite(name.clone())).map(|_| ()).expect_err("two names");
+        assert!(refused.to_string().contains("a hard link"), "{refused}");
+    }
+    std::fs::remove_file(link).expect("removed");
     instance.stop();
+    Store::open(bench.store.url()).expect("one name");
 }
 
 #[test]
