@@ -14,6 +14,15 @@ pub fn left(connection: &mut Connection, user_id: i64) -> Result<i64, Error> {
     Ok(recovery_codes::table.filter(recovery_codes::user_id.eq(user_id)).count().get_result(connection)?)
 }
 
+/// Whether a code is one of those that this user has left.
+///
+/// # Errors
+/// The engine's.
+pub fn is_left(connection: &mut Connection, user_id: i64, digest: &[u8; 32]) -> Result<bool, Error> {
+    let row = recovery_codes::table.find((user_id, &digest[..]));
+    Ok(row.count().get_result::<i64>(connection)? > 0)
+}
+
 /// Replaces all of a user's by new ones.
 ///
 /// # Errors

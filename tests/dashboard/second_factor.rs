@@ -279,11 +279,40 @@ fn it_is_switched_off_by_a_code_or_the_password_and_nothing_less() {
         assert_eq!(house.anon().sign_in("ada", PASSWORD).location(), "/keys");
 
         switch_on(&house, &ada);
+        sql(&house, "DELETE FROM sign_in_throttles");
         at_the_code(&house, "ada");
         let id = house.with(|c| users::find_by_name(c, "ada")).id;
         house.with(|c| users::reset_second_factor(c, id, &Actor::cli(), now_ms()));
         assert_eq!(house.anon().sign_in("ada", PASSWORD).location(), "/keys", "an admin can reset it");
         assert!(house.audit().contains(&"cli user.reset_second_factor".to_owned()));
+    }
+}
+
+#[test]
+fn a_password_that_looks_like_a_recovery_code_switches_it_off_and_costs_no_try_of_a_code() {
+    for engine in engines() {
+        let house = House::start(engine);
+        let first = house.user("ada");
+        let password = "mvqk-73bx-rwhn-c4dt";
+        let fields = [("current_password", PASSWORD), ("new_password", password)];
+        assert_eq!(first.post("/account/password", &fields).status, StatusCode::SEE_OTHER);
+        let ada = house.anon();
+        ada.sign_in("ada", password);
+        let off = |typed: &str| ada.post("/account/second-factor/off", &[("code", typed)]);
+        switch_on(&house, &ada);
+        let failures =
+            || house.audit().iter().filter(|event| event.ends_with("session.second_factor_failed")).count();
+        assert_eq!(off(&password.replace('-', " ")).status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(failures(), 1, "neither a code nor the password");
+        assert_eq!(off(password).location(), "/account");
+        assert_eq!(failures(), 1);
+
+        // Where no password is looked at any more, a right code still is.
+        let (_, codes) = switch_on(&house, &ada);
+        for _ in 0..10 {
+            house.anon().sign_in("ada", "wrong");
+        }
+        assert_eq!(off(&codes[3]).location(), "/account");
     }
 }
 

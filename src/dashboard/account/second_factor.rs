@@ -267,12 +267,18 @@ pub async fn switch_off(
 ) -> Result<HttpResponse, PageError> {
     let typed = form.into_inner().code;
     let verdict = match Code::parse(&typed) {
+        // A password may look like one. It is looked at before a wrong code counts.
+        Ok(Code::Recovery(code)) if !is_left(&store, &signed_in, &code).await? => {
+            match password(&door, &signed_in, &typed).await? {
+                Verdict::Right => Verdict::Right,
+                refused => match door.code(&signed_in.user, &typed).await? {
+                    Verdict::Wrong(_) => refused,
+                    verdict => verdict,
+                },
+            }
+        }
         Ok(_) => door.code(&signed_in.user, &typed).await?,
-        Err(_) => match door.password(&signed_in.user.name, typed).await? {
-            Ok(Some(_)) => Verdict::Right,
-            Ok(None) => Verdict::Wrong("This is neither a right code nor your password.".to_owned()),
-            Err(too_many) => Verdict::TooMany(too_many),
-        },
+        Err(_) => password(&door, &signed_in, &typed).await?,
     };
     if let Some(refusal) = refusal(verdict) {
         let dialog = AskCode { refusal: Some(refusal), ..OFF };
@@ -287,6 +293,20 @@ pub async fn switch_off(
         .await?;
     let text = "Two-factor sign-in is off.".to_owned();
     Ok(answer::done(&htmx, &signed_in, text, &card.out_of_band(), "/account")?)
+}
+
+async fn is_left(store: &Store, signed_in: &SignedIn, code: &RecoveryCode) -> Result<bool, Error> {
+    let user_id = signed_in.user.id;
+    let digest = code.digest(user_id);
+    store.run(move |connection| recovery_codes::is_left(connection, user_id, &digest)).await
+}
+
+async fn password(door: &Door, signed_in: &SignedIn, typed: &str) -> Result<Verdict, Error> {
+    Ok(match door.password(&signed_in.user.name, typed.to_owned()).await? {
+        Ok(Some(_)) => Verdict::Right,
+        Ok(None) => Verdict::Wrong("This is neither a right code nor your password.".to_owned()),
+        Err(too_many) => Verdict::TooMany(too_many),
+    })
 }
 
 fn refusal(verdict: Verdict) -> Option<String> {
