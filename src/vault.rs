@@ -78,6 +78,12 @@ impl Vault {
         hash
     }
 
+    /// The token of the link that makes the first admin: the same on every instance that shares the master key, and
+    /// not to be guessed by who does not have it.
+    pub fn setup_token(&self) -> String {
+        to_hex(&self.subject("setup")[..16])
+    }
+
     /// Encrypts the secret of a key of `user_id`.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ pub(super) fn serve(
     let address = listener.local_addr().map_err(unusable)?;
     let instance = Instance::start(&store)?;
     let house = House {
-        setup: SetupToken::generate(&store)?,
+        setup: SetupToken::of(&store, &vault)?,
         hasher: Hasher::default(),
         turnstile: Turnstile::default(),
         upstream_timeouts: Timeouts::default(),

@@ -9,33 +9,27 @@ use crate::domain::user::{NewPassword, UserName};
 use crate::error::Error;
 use crate::store::Store;
 use crate::store::users::{self, NewUser};
+use crate::vault::Vault;
 use actix_session::Session;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use askama::Template;
-use rand::RngExt;
-use rand::distr::Alphanumeric;
 use serde::Deserialize;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
-const TOKEN_CHARS: usize = 32;
-
-/// The one-time token of a server that has no users yet; `None` when it has. Its `Debug` hides it.
+/// The token of a server that has no users yet, of no use once there is one; `None` when there is already. Its `Debug` hides it.
 #[derive(Clone, Default)]
 pub struct SetupToken(Option<String>);
 
 impl SetupToken {
-    /// Makes one if there are no users.
+    /// Makes it of the master key if there are no users: whichever instance answers the link, it fits.
     ///
     /// # Errors
     /// When the database is away.
-    pub fn generate(store: &Store) -> Result<Self, Error> {
-        if store.with(users::any)? {
-            return Ok(Self(None));
-        }
-        let token = rand::rng().sample_iter(Alphanumeric).take(TOKEN_CHARS).map(char::from).collect();
-        Ok(Self(Some(token)))
+    pub fn of(store: &Store, vault: &Vault) -> Result<Self, Error> {
+        let has_users = store.with(users::any)?;
+        Ok(Self((!has_users).then(|| vault.setup_token())))
     }
 
     /// The link to print on the terminal.

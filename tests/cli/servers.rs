@@ -54,6 +54,27 @@ fn a_house_without_users_prints_a_link_that_opens_setup() {
 }
 
 #[test]
+fn instances_of_one_house_print_the_same_setup_link_and_others_another() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let token = |server: &mut Server| {
+        let line = server.line_of_stderr();
+        line.split_once("/setup?token=").expect("a link").1.split_whitespace().next().map(str::to_owned)
+    };
+    let operator = Operator::new(Engine::Postgres);
+    let (mut first, mut second) = (operator.serve(&[]), operator.serve(&[]));
+    let printed = token(&mut first).expect("a token");
+    assert_eq!(token(&mut second).as_deref(), Some(&*printed));
+    let mut stranger = operator.serve(&["--master-key-file", "another.key"]);
+    assert_ne!(token(&mut stranger).as_deref(), Some(&*printed));
+    let setup = |server: &Server| server.get(&format!("/setup?token={printed}")).0;
+    assert_eq!([setup(&first), setup(&second), setup(&stranger)], [200, 200, 404]);
+    operator.create_user("ada");
+    assert_eq!([setup(&first), setup(&second)], [404, 404], "of no use once there is somebody");
+}
+
+#[test]
 fn what_is_stored_is_its_owners_alone_whatever_the_umask() {
     let operator = Operator::new(Engine::Sqlite);
     operator.create_user("ada");

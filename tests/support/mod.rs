@@ -77,7 +77,7 @@ impl House {
         let store = Store::open(&database.url).expect("the store opens");
         let vault = Vault::open_or_create(&database.path("master.key")).expect("a master key is made");
         let instance = Instance::start(&store).expect("the ledger starts");
-        let setup = SetupToken::generate(&store).expect("the users are counted");
+        let setup = SetupToken::of(&store, &vault).expect("the users are counted");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it has an address"));
         let (hasher, turnstile) = (Hasher::default(), Turnstile::default());
