@@ -31,6 +31,8 @@ const TEXT_BYTES_PER_TOKEN: usize = 4;
 const DEPTH_MAX: usize = 127;
 /// What is read when it is known what it belongs to is read again at each level. Anthropic's blocks have two.
 const AGAIN_MAX: usize = 4;
+/// Whose value is no longer is `null`, and so not given, or nothing.
+const NULL_BYTES: usize = "null".len();
 /// Where the items of an input lie: in its array.
 const ITEM_DEPTH: usize = 1;
 
@@ -134,6 +136,11 @@ impl Content {
         self.file_bytes += self.set_apart(value);
     }
 
+    /// Looks once more, now that it is known what it belongs to. So deep in others nobody looks for media: it is text.
+    fn survey_again(&mut self, part: &RawValue, at: Place) -> Result<(), serde_json::Error> {
+        at.again().map_or(Ok(()), |at| self.survey_at(part, at))
+    }
+
     /// A sound counts by its bytes where they are here, and else for a file.
     fn add_sound(&mut self, value: &RawValue, is_inline: bool) {
         match is_inline {
@@ -160,11 +167,10 @@ impl Place {
         }
     }
 
-    fn again(self) -> Result<Self, serde_json::Error> {
-        match self.again < AGAIN_MAX {
-            true => Self { again: self.again + 1, ..self }.inner(),
-            false => Err(serde::de::Error::custom("too many parts within parts")),
-        }
+    /// Of a part that is read once more; `None` where that was done often enough.
+    fn again(self) -> Option<Self> {
+        (self.again < AGAIN_MAX && self.depth < DEPTH_MAX)
+            .then(|| Self { depth: self.depth + 1, again: self.again + 1 })
     }
 }
 
@@ -187,11 +193,17 @@ struct Part<'a> {
     sources: Vec<&'a RawValue>,
     /// What a tool gave, or an image that was made.
     results: Vec<&'a RawValue>,
+    /// What a tool is called with.
+    inputs: Vec<&'a RawValue>,
+    /// By how many types it is one.
+    types: usize,
+    is_tool_use: bool,
 }
 
 impl<'a> Part<'a> {
     fn is_a(&mut self, kind: &str) {
         self.typed |= !kind.is_empty();
+        self.types += 1;
         match kind {
             "input_image" | "image_url" | "computer_screenshot" => self.image = true,
             "image_generation_call" => self.is_made_image = true,
@@ -199,6 +211,7 @@ impl<'a> Part<'a> {
             "item_reference" => self.is_reference = true,
             "image" => self.is_image = true,
             "document" => self.is_document = true,
+            "tool_use" | "server_tool_use" | "mcp_tool_use" => self.is_tool_use = true,
             _ => {}
         }
     }
@@ -210,10 +223,16 @@ impl<'a> Part<'a> {
         // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
         let is_bare = at.depth == ITEM_DEPTH && self.id && !self.typed && !self.says;
         content.references += usize::from(self.is_reference || is_bare);
+        // The model reads what a tool was called with as text, whatever its arguments are called.
+        if !(self.is_tool_use && self.types == 1) {
+            for input in self.inputs {
+                content.survey_again(input, at)?;
+            }
+        }
         for result in self.results {
             match self.is_made_image {
                 true => drop(content.set_apart(result)),
-                false => content.survey_at(result, at.again()?)?,
+                false => content.survey_again(result, at)?,
             }
         }
         for source in self.sources {
@@ -223,7 +242,7 @@ impl<'a> Part<'a> {
             } else if self.is_document {
                 document(source, content, at)?;
             } else {
-                content.survey_at(source, at.again()?)?;
+                content.survey_again(source, at)?;
             }
         }
         Ok(())
@@ -237,7 +256,7 @@ fn document(source: &RawValue, content: &mut Content, at: Place) -> Result<(), s
         Some(Name(kind)) if kind == "text" => {}
         Some(Name(kind)) if kind == "content" => {
             for inner in fields.all("content") {
-                content.survey_at(inner, at.again()?)?;
+                content.survey_again(inner, at)?;
             }
         }
         _ => content.add_file(source),
@@ -316,12 +335,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     }
                 }
                 "image_url" | "image" | "input_image" => {
-                    part.image = true;
-                    self.content.set_apart(map.next_value()?);
+                    part.image |= self.content.set_apart(map.next_value()?) > NULL_BYTES;
                 }
                 "file" | "file_url" | "file_data" | "input_file" | "video" | "video_url" | "document" => {
-                    part.file = true;
-                    self.content.file_bytes += self.content.set_apart(map.next_value()?);
+                    let bytes = self.content.set_apart(map.next_value()?);
+                    part.file |= bytes > NULL_BYTES;
+                    self.content.file_bytes += bytes;
                 }
                 "input_audio" => {
                     let sound = map.next_value()?;
@@ -336,12 +355,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     if Fields::of(sound).all("id").next().is_some() {
                         self.content.add_tokens(SAID_TOKENS_MAX);
                     }
-                    self.content
-                        .survey_at(sound, self.at.again().map_err(A::Error::custom)?)
-                        .map_err(A::Error::custom)?;
+                    self.content.survey_again(sound, self.at).map_err(A::Error::custom)?;
                 }
                 "source" => part.sources.push(map.next_value()?),
                 "result" => part.results.push(map.next_value()?),
+                "input" => part.inputs.push(map.next_value()?),
                 key => {
                     let is_there = map.next_value_seed(self.inner()?)?;
                     part.id |= key == "id";

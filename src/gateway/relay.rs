@@ -186,8 +186,9 @@ impl Relay<'_> {
                     Err(error) => {
                         tracing::warn!(upstream.id = route.upstream.id, %error, "an upstream's answer is lost");
                         // Something else than text may be what the caller asked for, and only we cannot read it.
+                        let is_text = answer.is_text() || answer.is_events();
                         let counts =
-                            error != UpstreamError::NoAnswer || answer.is_text() || answer.is_events();
+                            error != UpstreamError::NoAnswer || (is_text && !open.meter.is_refused());
                         let failing = Failing::from(error);
                         // Made once already, it may be paid for: not again by the same upstream.
                         Failing { failure: failing.failure.filter(|_| counts), passing: false, ..failing }

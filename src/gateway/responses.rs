@@ -192,6 +192,16 @@ pub fn reworded(response: &[u8]) -> Option<String> {
     Some(fields.with("error", &error.with("message", &message)))
 }
 
+/// Whether an event of a failed response says that it is the upstream's own failure, and not the request's.
+pub fn is_servers_fault(event: &[u8]) -> bool {
+    let says = || {
+        let response: Object = from_bytes::<Object>(event).ok()?.get("response").and_then(read)?;
+        let error: Object = response.get("error").and_then(read)?;
+        Some(error.get("code")?.get() == r#""server_error""#)
+    };
+    says().unwrap_or(false)
+}
+
 /// An event with such a response.
 pub fn reworded_event(data: &[u8]) -> Option<String> {
     let fields: Object = from_bytes(data).ok()?;

@@ -6,7 +6,7 @@ use super::call::Ids;
 use super::client::{Answer, AnswerBody, UpstreamError};
 use super::error::GatewayError;
 use super::meter::Seen;
-use super::responses::{Memory, reworded_event};
+use super::responses::{Memory, is_servers_fault, reworded_event};
 use super::settle::OpenCall;
 use super::sse::{Event, Events};
 use crate::ledger::Outcome;
@@ -146,7 +146,12 @@ impl Relaying {
     async fn end(mut self: Box<Self>, end: End, mut out: Bytes) -> Bytes {
         match end {
             End::Done(last) => self.finish(last, &mut out).await,
-            End::Failed(last) => self.fail(last, &mut out).await,
+            End::Failed(last) => {
+                if (Event { raw: last.clone() }).data().is_some_and(|data| is_servers_fault(&data)) {
+                    self.body.lost(UpstreamError::BrokeOff);
+                }
+                self.fail(last, &mut out).await;
+            }
             End::Broken => {
                 self.body.lost(UpstreamError::BrokeOff);
                 self.cut(&mut out).await;

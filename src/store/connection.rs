@@ -151,20 +151,20 @@ impl DatabaseUrl {
         self.connect()?.migrate()
     }
 
-    /// What libpq says of a URL that it cannot read quotes parts of it, and so of its password.
+    /// What a server says, or that there is none. What libpq says of a URL that it cannot read quotes it, password and all.
     fn hidden_in(&self, said: String) -> String {
-        let Self::Postgres(url) = self else { return said };
-        let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
-        let login = behind_scheme.rsplit_once('@').map_or("", |(login, _)| login);
-        let has_signs = login.contains(['@', '/', '?', '#']) || url.contains(char::is_whitespace);
-        let is_escape = |rest: &str| rest.get(..2).is_some_and(|hex| u8::from_str_radix(hex, 16).is_ok());
-        let is_readable = !has_signs && url.split('%').skip(1).all(is_escape);
-        // That is what a server says, or that there is none.
-        if is_readable || said.starts_with("connection to server") {
-            return said;
+        let is_of_server = ["connection to server", "could not translate host name"];
+        match self {
+            // With a second @, what is taken for a host may be the end of a password.
+            Self::Postgres(url)
+                if url.matches('@').count() > 1 || !is_of_server.iter().any(|begin| said.starts_with(begin)) =>
+            {
+                "its URL cannot be read: check its parts and parameters, and write signs in a name or a password as %XX, \
+                 such as %2F for / and %40 for @"
+                    .to_owned()
+            }
+            _ => said,
         }
-        "its URL cannot be read: in a name or a password, write signs as %XX, such as %2F for / and %40 for @"
-            .to_owned()
     }
 }
 

@@ -219,6 +219,9 @@ fn a_database_password_is_never_repeated() {
             "postgres://ada:a/hunter2@127.0.0.1:1/x",
             "postgres://ada:a@hunter2@127.0.0.1:1/x",
             "postgres://ada@127.0.0.1:1/x?password=hunter2%zz",
+            "postgres://ada:hunter2@[::1]5432/x",
+            "postgres://ada:hunter2%00@127.0.0.1:1/x",
+            "postgres://ada:hunter2/x",
         ] {
             let answer = operator.run(&["user", "list", "--database-url", url]);
             assert_ne!(answer.status, 0);

@@ -126,6 +126,7 @@ fn streams_that_end_by_an_error_or_without_an_end_count_and_mistakes_of_callers_
             (format!("{begun}\n\n"), true),
             (format!("{begun}\n\n{}", error("invalid_request_error")), false),
             (error("BadRequestError"), false),
+            (error("x").replace("\"type\":\"x\"", "\"code\":400"), false),
         ] {
             let (house, upstream) = House::with_upstream(engine, Act::events(stream.clone()));
             for _ in 0..6 {

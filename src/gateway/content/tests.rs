@@ -89,18 +89,19 @@ fn an_item_with_nothing_but_an_id_is_a_reference() {
 }
 
 #[test]
-fn what_is_nested_too_deep_is_refused_whatever_it_is_nested_in() {
+fn nobody_looks_too_deep_whatever_it_is_nested_in() {
     let survey = |text: &str| Content::default().survey(serde_json::from_str(text).expect("JSON"));
     let nested =
         |before: &str, after: &str, times: usize| format!("{}0{}", before.repeat(times), after.repeat(times));
+    assert!(survey(&nested("[", "]", 10_000)).is_err());
     let arrays = nested("[", "]", 60);
-    for (before, after) in [
-        (r#"{"source":"#.to_owned(), "}".to_owned()),
-        (format!(r#"{{"source":{}"#, &arrays[..60]), format!("{}}}", &arrays[61..])),
-        (r#"{"type":"document","source":{"type":"content","content":"#.to_owned(), "}}".to_owned()),
+    for (before, after, readable) in [
+        (r#"{"source":"#.to_owned(), "}".to_owned(), true),
+        (format!(r#"{{"source":{}"#, &arrays[..60]), format!("{}}}", &arrays[61..]), false),
+        (r#"{"type":"document","source":{"type":"content","content":"#.to_owned(), "}}".to_owned(), true),
     ] {
         assert!(survey(&nested(&before, &after, 1)).is_ok(), "{before}");
-        assert!(survey(&nested(&before, &after, 10_000)).is_err(), "{before}");
+        assert_eq!(survey(&nested(&before, &after, 10_000)).is_ok(), readable, "{before}");
     }
 }
 
@@ -156,6 +157,25 @@ fn what_the_upstream_made_before_counts_by_what_it_is() {
     assert!((IMAGE_TOKENS_MAX..IMAGE_TOKENS_MAX + 200).contains(&inline), "{inline}");
     let said = tokens(serde_json::json!([{"role": "assistant", "audio": {"id": "audio_1"}}]));
     assert!(said >= SAID_TOKENS_MAX, "{said}");
+}
+
+#[test]
+fn what_a_tool_is_called_with_is_text() {
+    let nested =
+        (0..9).fold(serde_json::json!({"file": "a.py"}), |inner, _| serde_json::json!({"result": inner}));
+    let messages = serde_json::json!([{"role": "assistant", "content": [
+        {"type": "tool_use", "id": "t", "name": "read", "input": {"file": "a.py", "image": "b.png"}},
+        {"type": "tool_use", "id": "u", "name": "nested", "input": nested},
+        {"type": "text", "text": "hi", "image_url": null, "file": null},
+    ]}]);
+    let (content, bytes) = survey_of(&messages);
+    assert!(content.is_text() && content.tokens_max(bytes) <= clamped(bytes), "{content:?}");
+    // An upstream might read the other type.
+    let doubled =
+        r#"[{"type": "tool_use", "type": "x", "input": [{"type": "image_url", "image_url": "a.png"}]}]"#;
+    let mut content = Content::default();
+    content.survey(serde_json::from_str(doubled).expect("JSON")).expect("readable");
+    assert_eq!(content.images, 1);
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub struct Meter {
     images: i64,
     finished: bool,
     has_error: bool,
+    is_refused: bool,
     response_id: Option<String>,
 }
 
@@ -133,6 +134,7 @@ impl Meter {
             images: 0,
             finished: false,
             has_error: false,
+            is_refused: false,
             response_id: None,
         }
     }
@@ -153,7 +155,20 @@ impl Meter {
             Endpoint::Responses => (parts.output, false),
             _ => (parts.data.or(text), false),
         };
-        if answer.is_none() && (is_always_there || parts.error.is_some()) {
+        // A model may say nothing and have read all the same (Gemini's, whose `choices` are null then).
+        let has_read = || {
+            let mut meter = self.clone();
+            meter.take_usage(&parts);
+            meter.reported().is_some_and(|usage| usage.input_tokens > 0)
+        };
+        let is_none = match parts.error {
+            Some(error) => {
+                self.is_refused = failed(error) == Seen::Refused;
+                true
+            }
+            None => is_always_there && !has_read(),
+        };
+        if answer.is_none() && is_none {
             return false;
         }
         self.has_error = parts.error.is_some();
@@ -199,7 +214,7 @@ impl Meter {
         };
         match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => self.read_choices(&parts),
-            _ => self.read_typed(&parts),
+            _ => self.read_typed(&parts, data),
         }
     }
 
@@ -218,10 +233,12 @@ impl Meter {
     }
 
     /// Events that say by `type` what they are.
-    fn read_typed(&mut self, parts: &Parts<'_>) -> Seen {
+    fn read_typed(&mut self, parts: &Parts<'_>, data: &[u8]) -> Seen {
         let kind = parts.r#type.as_deref().unwrap_or_default();
         if parts.error.is_some() || kind == "error" {
-            return parts.error.map_or(Seen::Error, failed);
+            // Of a response it is the event itself that says why.
+            let said = parts.error.or_else(|| from_bytes(data).ok());
+            return said.map_or(Seen::Error, failed);
         }
         for part in [parts.content_block, parts.delta, parts.audio] {
             self.take_text(part);
@@ -322,6 +339,11 @@ impl Meter {
         self.has_error
     }
 
+    /// Whether what came whole, and was no answer, says that the request was wrong.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     /// What the upstream calls the answer.
     pub fn response_id(&self) -> Option<&str> {
         self.response_id.as_deref()
@@ -382,6 +404,7 @@ fn failed(error: &RawValue) -> Seen {
     let Some(Reason { r#type: kind, code }) = object(error) else { return Seen::Error };
     let is_bad = kind.is_some_and(|kind| matches!(&*kind, "invalid_request_error" | "BadRequestError"));
     let code = code.map_or("", |code| code.get().trim_matches('"'));
+    let is_bad = is_bad || code.starts_with("invalid_") || code == "context_length_exceeded";
     match is_bad || matches!(code, "400" | "404" | "413" | "415" | "422") {
         true => Seen::Refused,
         false => Seen::Error,
