@@ -86,6 +86,35 @@ fn what_is_no_answer_is_known() {
         meter(Endpoint::ChatCompletions, 0, 9).read_event(br#"{"error":{"message":"x"}}"#),
         Seen::Error
     );
+    let reads = |body: &str| meter(Endpoint::ChatCompletions, 2_000, 9).read_whole(body.as_bytes());
+    for body in [
+        r#"{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#,
+        r#"{"choices":[],"error":{"message":"x"},"usage":{"prompt_tokens":7,"completion_tokens":0}}"#,
+        r#"{"object":"error","message":"x"}"#,
+    ] {
+        assert!(!reads(body), "{body}");
+    }
+    // Who was read and said nothing has answered.
+    assert!(reads(r#"{"choices":null,"usage":{"prompt_tokens":1396,"completion_tokens":0}}"#));
+}
+
+#[test]
+fn whose_fault_an_error_is_is_told_by_its_type_or_code() {
+    let seen = |endpoint, event: &str| meter(endpoint, 0, 9).read_event(event.as_bytes());
+    for (event, refused) in [
+        (r#"{"error":{"type":"invalid_request_error","message":"x"}}"#, true),
+        (r#"{"error":{"code":400,"message":"x"}}"#, true),
+        (r#"{"error":{"code":"context_length_exceeded","message":"x"}}"#, true),
+        (r#"{"error":{"type":"server_error","code":500}}"#, false),
+        (r#"{"error":{"code":429}}"#, false),
+        (r#"{"error":"x"}"#, false),
+    ] {
+        let expected = if refused { Seen::Refused } else { Seen::Error };
+        assert_eq!(seen(Endpoint::ChatCompletions, event), expected, "{event}");
+    }
+    let flat = r#"{"type":"error","code":"invalid_prompt","message":"x","param":null}"#;
+    assert_eq!(seen(Endpoint::Responses, flat), Seen::Refused);
+    assert_eq!(seen(Endpoint::Responses, r#"{"type":"error","code":"server_error"}"#), Seen::Error);
 }
 
 #[test]
