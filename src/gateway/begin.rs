@@ -17,6 +17,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long, and for how much, the first event of a stream that says something is waited for behind the first piece.
 const FIRST_EVENT_PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_EVENT_BYTES: usize = 64 << 10;
+
 /// Waits for as much of an answer as it takes to know that it is one: all of it where it is given whole, else what it begins
 /// with. Until then nothing of it has reached the caller, and somebody else may still answer.
 ///

@@ -181,7 +181,6 @@ struct Part<'a> {
     id: bool,
     /// It says itself what it holds.
     says: bool,
-    typed: bool,
     is_reference: bool,
     is_image: bool,
     /// An image that the upstream made before.
@@ -202,8 +201,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn is_a(&mut self, kind: &str) {
-        self.typed |= !kind.is_empty();
-        self.types += 1;
+        self.types += usize::from(!kind.is_empty());
         match kind {
             "input_image" | "image_url" | "computer_screenshot" => self.image = true,
             "image_generation_call" => self.is_made_image = true,
@@ -221,7 +219,7 @@ impl<'a> Part<'a> {
         content.images += i64::from(self.image || self.is_made_image);
         content.files += i64::from(self.file);
         // OpenAI takes an item with nothing but an id for a reference; its SDKs have the type as optional.
-        let is_bare = at.depth == ITEM_DEPTH && self.id && !self.typed && !self.says;
+        let is_bare = at.depth == ITEM_DEPTH && self.id && self.types == 0 && !self.says;
         content.references += usize::from(self.is_reference || is_bare);
         // The model reads what a tool was called with as text, whatever its arguments are called.
         if !(self.is_tool_use && self.types == 1) {
