@@ -6,6 +6,7 @@ pub mod decide;
 mod figures;
 mod ids;
 mod known;
+mod locked;
 mod reading;
 mod recovery;
 mod rows;

@@ -7,6 +7,7 @@ use super::decide::{
     Changes, HoldRequest, Left, Resolution, Resolved, Rows, decide_holds, decide_resolutions,
 };
 use super::known::Known;
+use super::locked::LOCK_TIMEOUT;
 use super::reading::{lock_accounts, read_all, read_unknown};
 use super::writing::write;
 use crate::error::Error;
@@ -217,5 +218,7 @@ pub(super) fn fence(
         .bind::<Integer, _>(WRITER_LOCK)
         .bind::<Integer, _>(second)
         .execute(connection)?;
+    // Behind that lock, which takes as long as it takes.
+    connection.batch_execute(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))?;
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }

@@ -1,14 +1,16 @@
 //! The one writer: takes all that is waiting, commits it in one transaction, then answers.
 //! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold, at once
-//! when the database is back, and every few seconds where it is there and refuses them.
+//! when the database is back, and every few seconds where it is there and refuses them, or keeps their account locked.
 
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
 use super::known::Known;
+use super::locked::Locked;
 use super::rows::{Answers, Commands, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
@@ -48,8 +50,9 @@ pub(super) fn start(
         known: Known::default(),
         last_backend: None,
         unsettled: Vec::new(),
-        refused: Vec::new(),
+        refused: BTreeMap::new(),
         refused_until: Instant::now(),
+        locked: BTreeSet::new(),
         last_len: 0,
         stopping: false,
     };
@@ -69,12 +72,22 @@ struct Writer {
     last_backend: Option<i32>,
     /// Resolutions that wait for the database to return; as many at most as there are open holds.
     unsettled: Vec<Resolution>,
-    /// Those that were refused alone by a database that answers, and until when they rest; likewise bounded.
-    refused: Vec<Resolution>,
+    /// Those that were refused alone by a database that answers, by charge, and until when they rest; likewise bounded,
+    /// however often one that is dead is asked to be resolved.
+    refused: BTreeMap<i64, Resolution>,
     refused_until: Instant,
+    /// Accounts that somebody else kept locked when they were asked for last.
+    locked: BTreeSet<i64>,
     /// Of the last batch that was gathered.
     last_len: usize,
     stopping: bool,
+}
+
+/// How trying a batch ended, with a database that answers.
+enum Commit {
+    Done(Answers),
+    /// Nothing is written: it moves accounts that somebody else keeps locked.
+    Locked(Locked),
 }
 
 /// Commands taken together, apart from those who wait for the answers.
@@ -91,9 +104,33 @@ impl Batch {
         self.holds.len() + self.resolutions.len()
     }
 
+    fn hold(&mut self, hold: HoldRequest, answer: HoldAnswer) {
+        self.holds.push(hold);
+        self.hold_answers.push(answer);
+    }
+
     fn resolve(&mut self, resolution: Resolution, answer: ResolutionAnswer) {
         self.resolutions.push(resolution);
         self.resolution_answers.push(answer);
+    }
+
+    fn commands(&self) -> Commands<'_> {
+        Commands { holds: &self.holds, resolutions: &self.resolutions }
+    }
+
+    /// What concerns these accounts and charges, and all else.
+    fn part(self, locked: &Locked) -> (Self, Self) {
+        let (mut concerned, mut others) = (Self::default(), Self::default());
+        for (hold, answer) in self.holds.into_iter().zip(self.hold_answers) {
+            let part = if locked.user_ids.contains(&hold.user_id) { &mut concerned } else { &mut others };
+            part.hold(hold, answer);
+        }
+        for (resolution, answer) in self.resolutions.into_iter().zip(self.resolution_answers) {
+            let is_concerned = locked.charge_ids.contains(&resolution.charge_id);
+            let part = if is_concerned { &mut concerned } else { &mut others };
+            part.resolve(resolution, answer);
+        }
+        (concerned, others)
     }
 
     /// Each command in a batch of its own, to find the one that spoils the rest.
@@ -203,7 +240,7 @@ impl Writer {
         if self.refused.is_empty() || (Instant::now() < self.refused_until && !self.stopping) {
             return;
         }
-        let mut waiting = std::mem::take(&mut self.refused).into_iter();
+        let mut waiting = std::mem::take(&mut self.refused).into_values();
         // Once the database is away, it is asked for the others no more.
         while self.unsettled.is_empty()
             && let Some(resolution) = waiting.next()
@@ -220,28 +257,47 @@ impl Writer {
         match command {
             // A caller who gave up waiting gets no hold.
             Command::Hold(_, answer) if answer.is_closed() => {}
-            Command::Hold(hold, answer) => {
-                batch.holds.push(hold);
-                batch.hold_answers.push(answer);
-            }
+            Command::Hold(hold, answer) => batch.hold(hold, answer),
             Command::Resolve(resolution, answer) => batch.resolve(resolution, answer),
             Command::Stop => self.stopping = true,
         }
     }
 
-    fn process(&mut self, batch: Batch) {
+    fn process(&mut self, mut batch: Batch) {
         if batch.len() == 0 {
             return;
         }
-        let connection = match self.connect() {
+        let mut connection = match self.connect() {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(%error, commands = batch.len(), "the ledger cannot reach the database");
                 return self.turn_away(batch);
             }
         };
+        if !self.locked.is_empty() {
+            match Locked::look(&mut connection, batch.commands(), Some(&self.locked)) {
+                Ok(locked) => batch = self.put_aside(batch, locked),
+                Err(error) => {
+                    tracing::warn!(%error, commands = batch.len(), "the ledger cannot ask the database");
+                    return self.turn_away(batch);
+                }
+            }
+            if batch.len() == 0 {
+                self.connection = Some(connection);
+                return;
+            }
+        }
         match self.commit(connection, &batch) {
-            Ok(answers) => self.answer(batch, answers),
+            Ok(Commit::Done(answers)) => self.answer(batch, answers),
+            Ok(Commit::Locked(mut locked)) => {
+                tracing::error!(
+                    user.ids = ?locked.user_ids,
+                    "somebody keeps these accounts locked in the database, and their calls are turned away until                      that ends; pg_stat_activity shows who has a transaction open"
+                );
+                locked.user_ids.append(&mut self.locked);
+                let others = self.put_aside(batch, locked);
+                self.process(others);
+            }
             Err(Error::Unavailable(reason)) => {
                 tracing::warn!(%reason, commands = batch.len(), "the ledger cannot commit");
                 self.give_up(batch);
@@ -259,20 +315,39 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Answers, Error> {
+    fn commit(&mut self, mut connection: Connection, batch: &Batch) -> Result<Commit, Error> {
         let began = Instant::now();
-        let commands = Commands { holds: &batch.holds, resolutions: &batch.resolutions };
-        match commit(&mut connection, self.instance_id, &mut self.known, commands) {
+        match commit(&mut connection, self.instance_id, &mut self.known, batch.commands()) {
             Ok(answers) => {
                 self.figures.committed(batch.len(), began.elapsed());
                 self.connection = Some(connection);
-                Ok(answers)
+                Ok(Commit::Done(answers))
             }
             // After a failure the connection's state is unknown: the next batch opens another. Whatever it said, and in
             // whichever language, a connection that is dead means that the database went away.
             Err(Error::Internal(said)) if connection.ping().is_err() => Err(Error::Unavailable(said)),
-            Err(error) => Err(error),
+            // One that lives has refused, so that nothing is written; it may have waited for a lock in vain.
+            Err(error) => match Locked::look(&mut connection, batch.commands(), None) {
+                Ok(locked) if !locked.user_ids.is_empty() => {
+                    self.connection = Some(connection);
+                    Ok(Commit::Locked(locked))
+                }
+                _ => Err(error),
+            },
         }
+    }
+
+    /// Turns away what concerns locked accounts, without trying it, and remembers them. Gives all else.
+    fn put_aside(&mut self, batch: Batch, locked: Locked) -> Batch {
+        let (concerned, others) = batch.part(&locked);
+        if locked.user_ids.is_empty() {
+            tracing::info!(user.ids = ?self.locked, "these accounts are no longer locked");
+        }
+        self.locked = locked.user_ids;
+        if concerned.len() > 0 {
+            self.refuse(concerned);
+        }
+        others
     }
 
     /// The connection there is; else opens one, once whatever the last one had under way is certainly over, so that
@@ -321,14 +396,16 @@ impl Writer {
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 
-    /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one. A hold is turned
-    /// away; a resolution is never given up, or what it holds would be held until the next start.
+    /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one; or its account is
+    /// locked. A hold is turned away; a resolution is never given up, or what it holds would be held until the next start.
     fn refuse(&mut self, batch: Batch) {
         // Those that wait already are not kept waiting by one that comes to them.
         if self.refused.is_empty() {
             self.refused_until = Instant::now() + REFUSED_PAUSE;
         }
-        self.refused.extend(batch.resolutions);
+        for resolution in batch.resolutions {
+            self.refused.entry(resolution.charge_id).or_insert(resolution);
+        }
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 }
@@ -380,8 +457,9 @@ mod tests {
             known: Known::default(),
             last_backend: None,
             unsettled: vec![Resolution::release(1)],
-            refused: Vec::new(),
+            refused: BTreeMap::new(),
             refused_until: Instant::now(),
+            locked: BTreeSet::new(),
             last_len: 0,
             stopping: true,
         };

@@ -1,8 +1,13 @@
-//! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice.
+//! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice. And an account that somebody
+//! keeps locked: nobody else waits for it.
 
-use super::{Bench, Engine, block_on, engines, settle};
-use keyhouse::ledger::{Instance, Resolved};
-use keyhouse::store::{DatabaseUrl, Store, charges};
+use super::{Bench, Engine, NOW_MS, block_on, engines, settle};
+use diesel::connection::SimpleConnection;
+use keyhouse::domain::credits::Credits;
+use keyhouse::domain::user::UserName;
+use keyhouse::ledger::{HoldError, Instance, LedgerError, Resolved};
+use keyhouse::store::audit::Actor;
+use keyhouse::store::{DatabaseUrl, Store, charges, grants, users};
 use rand::RngExt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -121,4 +126,68 @@ fn cut_connections_lose_and_double_nothing() {
             .collect();
         assert!(acknowledged.iter().all(|id| settled.contains(id)), "an acknowledged charge is not stored");
     }
+}
+
+#[test]
+fn an_account_that_somebody_keeps_locked_keeps_nobody_else_waiting() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let mut bench = Bench::new(Engine::Postgres);
+    let ada = bench.user_id;
+    let ada_key = bench.key(None);
+    let bob = bench.store.with(|c| {
+        let name = UserName::parse("bob").expect("valid");
+        let new = users::NewUser { name, password_hash: None, is_admin: false };
+        let bob = users::create(c, &new, &Actor::cli(), NOW_MS)?;
+        grants::grant(c, bob, Credits::from_micros(1_000_000), "", &Actor::cli(), NOW_MS)?;
+        Ok(bob)
+    });
+    let bob = bob.expect("made");
+    bench.user_id = bob;
+    let bob_key = bench.key(None);
+    bench.user_id = ada;
+
+    let instance = bench.instance();
+    let ledger = instance.ledger();
+    let hold_of = |bench: &Bench, key_id| {
+        let request = bench.request(ledger, key_id, 100);
+        block_on(ledger.hold(request))
+    };
+    let [settled_meanwhile, dropped_meanwhile] = [1, 2].map(|_| hold_of(&bench, ada_key).expect("held"));
+
+    let mut somebody = bench.database.url.connect().expect("connected");
+    let lock = format!(
+        "BEGIN; SET idle_in_transaction_session_timeout = 0; SELECT FROM users WHERE id = {ada} FOR UPDATE"
+    );
+    somebody.batch_execute(&lock).expect("locked");
+
+    // Whoever comes first waits for the lock, and finds out.
+    let unavailable = Err(HoldError::Failed(LedgerError::Unavailable));
+    assert_eq!(hold_of(&bench, ada_key).map(drop), unavailable);
+    let end = settle(&settled_meanwhile, 40);
+    let answer = block_on(settled_meanwhile.resolve(end));
+    assert_eq!(answer, Err(LedgerError::Unavailable));
+    drop(dropped_meanwhile);
+    let began = Instant::now();
+    for _ in 0..20 {
+        bench.user_id = bob;
+        bench.call(&instance, bob_key, 100, 30);
+        bench.user_id = ada;
+        assert_eq!(hold_of(&bench, ada_key).map(drop), unavailable);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "others waited: {:?}", began.elapsed());
+    assert_eq!(bench.used_and_held(ada_key), (0, 200));
+
+    somebody.batch_execute("COMMIT").expect("unlocked");
+    bench.call(&instance, ada_key, 100, 5);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while bench.used_and_held(ada_key) != (45, 0) {
+        assert!(Instant::now() < deadline, "left as it was: {:?}", bench.used_and_held(ada_key));
+        thread::sleep(Duration::from_millis(50));
+    }
+    bench.user_id = bob;
+    assert_eq!(bench.used_and_held(bob_key), (600, 0));
+    instance.stop();
+    bench.is_healthy();
 }
