@@ -95,7 +95,7 @@ impl Bench {
         };
         connection.batch_execute(write_out).expect("written out");
         assert!(Command::new("sync").status().expect("sync runs").success());
-        let instance = Instance::start(&store).expect("an instance starts");
+        let instance = Instance::start(&store, "of the bench").expect("an instance starts");
         Self {
             instance,
             user_id,

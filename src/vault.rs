@@ -78,6 +78,11 @@ impl Vault {
         hash
     }
 
+    /// Tells this master key from others, and nothing about it.
+    pub fn fingerprint(&self) -> String {
+        to_hex(&self.subject("master key")[..16])
+    }
+
     /// The token of the link that makes the first admin: the same on every instance that shares the master key, and
     /// not to be guessed by who does not have it.
     pub fn setup_token(&self) -> String {

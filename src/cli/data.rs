@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::clock;
 use crate::error::Error;
-use crate::store::{Connection, DatabaseUrl, Store, keys, second_factors, upstreams};
+use crate::store::{Connection, DatabaseUrl, Store, instances, keys, second_factors, upstreams};
 use crate::vault::Vault;
 use clap::Args;
 use std::fs::DirBuilder;
@@ -74,8 +74,8 @@ impl DataOptions {
         })
     }
 
-    /// Opens the master key, and proves that it is the one the stored secrets were sealed under. Makes one only for
-    /// a database that holds no secret yet: a second master key would seal what the first cannot open.
+    /// Opens the master key, and proves that it is the one the stored secrets were sealed under and servers that run work
+    /// with. Makes one only for a database that knows none yet: a second master key would seal what the first cannot open.
     pub fn open_vault(&self, store: &Store) -> Result<Vault, Failure> {
         let path = self.master_key_file();
         let (key, upstream, factor) = store.with(|connection| {
@@ -83,11 +83,15 @@ impl DataOptions {
             let upstream = upstreams::any_ciphertext(connection)?;
             Ok((key, upstream, second_factors::any_ciphertext(connection)?))
         })?;
-        if !path.exists() && (key.is_some() || upstream.is_some() || factor.is_some()) {
+        let is_other = |master_key: &str| {
+            store.with(|connection| instances::has_other_master_key(connection, master_key))
+        };
+        if !path.exists() && (key.is_some() || upstream.is_some() || factor.is_some() || is_other("")?) {
             return Err(Failure::Failed(format!(
-                "There is no master key at {}, but the database holds secrets sealed under one. \
+                "There is no master key at {}, but the database {} is used with one already. \
                  Say where it is with --master-key-file.",
-                path.display()
+                path.display(),
+                store.url()
             )));
         }
         let vault = Vault::open_or_create(&path)?;
@@ -96,15 +100,24 @@ impl DataOptions {
         let opens_upstream = upstream.is_none_or(|(id, sealed)| vault.open_upstream(id, &sealed).is_ok());
         let opens_factor =
             factor.is_none_or(|(user_id, sealed)| vault.open_second_factor(user_id, &sealed).is_ok());
-        if opens_key && opens_upstream && opens_factor {
-            return Ok(vault);
+        if !(opens_key && opens_upstream && opens_factor) {
+            return Err(Failure::Failed(format!(
+                "The master key {} does not open the secrets in the database {}. \
+                 Give the one they were sealed under with --master-key-file.",
+                path.display(),
+                store.url()
+            )));
         }
-        Err(Failure::Failed(format!(
-            "The master key {} does not open the secrets in the database {}. \
-             Give the one they were sealed under with --master-key-file.",
-            path.display(),
-            store.url()
-        )))
+        if is_other(&vault.fingerprint())? {
+            return Err(Failure::Failed(format!(
+                "The master key {} is not the one that a server on the database {} works with. \
+                 Give a copy of that one with --master-key-file, or stop the server and try again in {} seconds.",
+                path.display(),
+                store.url(),
+                instances::SILENCE_MAX.as_secs()
+            )));
+        }
+        Ok(vault)
     }
 }
 

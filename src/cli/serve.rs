@@ -85,7 +85,7 @@ pub(super) fn serve(
 ) -> Result<(), Failure> {
     let unusable = |error: io::Error| Failure::Failed(format!("The server ended: {error}."));
     let address = listener.local_addr().map_err(unusable)?;
-    let instance = Instance::start(&store)?;
+    let instance = Instance::start(&store, &vault.fingerprint())?;
     let house = House {
         setup: SetupToken::of(&store, &vault)?,
         hasher: Hasher::default(),

@@ -4,7 +4,8 @@ use super::figures::Figures;
 use super::ids::ChargeIds;
 use super::{Command, Ledger, Queue, Resolution, writer};
 use crate::error::Error;
-use crate::store::{Connection, DatabaseUrl, Store, charges, instances};
+use crate::store::instances::{self, SILENCE_MAX};
+use crate::store::{Connection, DatabaseUrl, Store, charges};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,8 +18,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
-/// An instance that was seen to miss heartbeats for this long is dead; its holds are resolved well within a minute.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Whoever looked away for longer than this, because the database was away or they themselves stood still, cannot
 /// tell the silence of others from their own.
 const GLANCE_MAX: Duration = Duration::from_secs(5);
@@ -38,16 +37,26 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Registers, starts the ledger's writer, and resolves what dead instances left held.
+    /// Registers, starts the ledger's writer, and resolves what dead instances left held. `master_key` is the fingerprint of
+    /// the one that this server works with.
     ///
     /// # Errors
-    /// When the database is away, or (SQLite) another server uses the file.
-    pub fn start(store: &Store) -> Result<Self, Error> {
+    /// When the database is away, or (SQLite) another server uses the file, or works with another master key.
+    pub fn start(store: &Store, master_key: &str) -> Result<Self, Error> {
         let only_server = match store.url() {
             DatabaseUrl::Sqlite(path) => Some(lock(path)?),
             DatabaseUrl::Postgres(_) => None,
         };
-        let id = store.with(instances::register)?;
+        let id = store.with(|connection| instances::register(connection, master_key))?;
+        // Of two that start at once, whoever registers last sees the other.
+        if store.with(|connection| instances::has_other_master_key(connection, master_key))? {
+            store.with(|connection| instances::remove(connection, id))?;
+            return Err(Error::Internal(
+                "another server works on this database with another master key; start this one with a copy of that key, \
+                 or stop the other first"
+                    .into(),
+            ));
+        }
         let (sender, commands) = mpsc::channel();
         let figures = Figures::default();
         let queue = Arc::new(Queue {
@@ -61,6 +70,7 @@ impl Instance {
             .map_err(started)?;
         let mut heart = Heart {
             id,
+            master_key: master_key.to_owned(),
             url: store.url().clone(),
             connection: None,
             queue: Arc::downgrade(&queue),
@@ -133,6 +143,7 @@ fn lock(database: &Path) -> Result<File, Error> {
 /// Says that this server is alive, and looks after those that are not.
 struct Heart {
     id: i64,
+    master_key: String,
     url: DatabaseUrl,
     /// Its own: a heartbeat does not wait behind calls for a pooled one.
     connection: Option<Connection>,
@@ -157,7 +168,7 @@ impl Heart {
             Some(connection) => connection,
             None => self.url.connect()?,
         };
-        instances::heartbeat(&mut connection, self.id)?;
+        instances::heartbeat(&mut connection, self.id, &self.master_key)?;
         self.sweep(&mut connection, &Ledger(queue))?;
         // After a failure the connection's state is unknown: the next beat opens another.
         self.connection = Some(connection);

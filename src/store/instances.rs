@@ -4,15 +4,25 @@ use super::Connection;
 use super::schema::instances;
 use crate::error::Error;
 use diesel::prelude::*;
+use std::time::Duration;
 
-/// Registers a server and gives its id, never used before.
+/// A server whose heartbeat stands still for this long is dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// Registers a server that works with this master key (its [`Vault::fingerprint`]) and gives its id, never used before.
+///
+/// [`Vault::fingerprint`]: crate::vault::Vault::fingerprint
 ///
 /// # Errors
 /// The engine's.
-pub fn register(connection: &mut Connection) -> Result<i64, Error> {
+pub fn register(connection: &mut Connection, master_key: &str) -> Result<i64, Error> {
     let now_ms = connection.now_ms()?;
     Ok(diesel::insert_into(instances::table)
-        .values((instances::started_at_ms.eq(now_ms), instances::heartbeat_at_ms.eq(now_ms)))
+        .values((
+            instances::started_at_ms.eq(now_ms),
+            instances::heartbeat_at_ms.eq(now_ms),
+            instances::master_key.eq(master_key),
+        ))
         .returning(instances::id)
         .get_result(connection)?)
 }
@@ -21,7 +31,7 @@ pub fn register(connection: &mut Connection) -> Result<i64, Error> {
 ///
 /// # Errors
 /// The engine's.
-pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
+pub fn heartbeat(connection: &mut Connection, id: i64, master_key: &str) -> Result<(), Error> {
     let now_ms = connection.now_ms()?;
     connection.write(|connection| {
         let rows = diesel::update(instances::table.find(id))
@@ -33,6 +43,7 @@ pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
                     instances::id.eq(id),
                     instances::started_at_ms.eq(now_ms),
                     instances::heartbeat_at_ms.eq(now_ms),
+                    instances::master_key.eq(master_key),
                 ))
                 .execute(connection)?;
         }
@@ -46,6 +57,19 @@ pub fn heartbeat(connection: &mut Connection, id: i64) -> Result<(), Error> {
 /// The engine's.
 pub fn heartbeats(connection: &mut Connection) -> Result<Vec<(i64, i64)>, Error> {
     Ok(instances::table.select((instances::id, instances::heartbeat_at_ms)).load(connection)?)
+}
+
+/// Whether a server that lives, or was heard of within [`SILENCE_MAX`], works with another master key than this.
+///
+/// # Errors
+/// The engine's.
+pub fn has_other_master_key(connection: &mut Connection, master_key: &str) -> Result<bool, Error> {
+    let silence_ms = i64::try_from(SILENCE_MAX.as_millis()).unwrap_or(i64::MAX);
+    let since_ms = connection.now_ms()? - silence_ms;
+    let others = instances::table
+        .filter(instances::heartbeat_at_ms.gt(since_ms))
+        .filter(instances::master_key.ne(master_key));
+    Ok(diesel::select(diesel::dsl::exists(others)).get_result(connection)?)
 }
 
 /// Forgets a server.

@@ -193,6 +193,7 @@ diesel::table! {
         id -> BigInt,
         started_at_ms -> BigInt,
         heartbeat_at_ms -> BigInt,
+        master_key -> Nullable<Text>,
     }
 }
 

@@ -24,6 +24,8 @@ use keyhouse::store::audit::Actor;
 use keyhouse::store::{DatabaseUrl, Store, doctor, grants, groups, keys, models, users};
 use std::time::{Duration, Instant};
 
+/// The fingerprint of everybody's.
+const MASTER_KEY: &str = "0123";
 const NOW_MS: i64 = 1_790_000_000_000;
 
 /// A database with one account of 1 credit and one model.
@@ -103,7 +105,7 @@ impl Bench {
     }
 
     fn instance(&self) -> Instance {
-        Instance::start(&self.store).expect("an instance starts")
+        Instance::start(&self.store, MASTER_KEY).expect("an instance starts")
     }
 
     /// A whole call: so much is held, and so much of that settled.
@@ -327,10 +329,25 @@ fn a_dead_instances_holds_are_settled_at_their_input_part() {
 }
 
 #[test]
+fn of_two_servers_with_different_master_keys_the_second_is_refused() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let bench = Bench::new(Engine::Postgres);
+    let first = bench.instance();
+    let refused = Instance::start(&bench.store, "another").map(|_| ()).expect_err("another master key");
+    assert!(refused.to_string().contains("master key"), "{refused}");
+    let second = bench.instance();
+    first.stop();
+    second.stop();
+    Instance::start(&bench.store, "another").expect("nobody else is there").stop();
+}
+
+#[test]
 fn a_second_server_on_one_sqlite_file_is_refused() {
     let bench = Bench::new(Engine::Sqlite);
     let instance = bench.instance();
-    let refused = Instance::start(&bench.store).map(|_| ()).expect_err("locked");
+    let refused = Instance::start(&bench.store, MASTER_KEY).map(|_| ()).expect_err("locked");
     assert!(refused.to_string().contains("another server"), "{refused}");
     instance.stop();
     bench.instance().stop();
@@ -345,7 +362,7 @@ fn a_second_server_is_refused_by_whichever_path_it_comes() {
     let link = elsewhere.path().join("linked.db");
     std::os::unix::fs::symlink(path.canonicalize().expect("there"), &link).expect("linked");
     let linked = Store::open(&DatabaseUrl::Sqlite(link)).expect("opened");
-    let refused = Instance::start(&linked).map(|_| ()).expect_err("locked");
+    let refused = Instance::start(&linked, MASTER_KEY).map(|_| ()).expect_err("locked");
     assert!(refused.to_string().contains("another server"), "{refused}");
     let link = bench.database.path("hard.db");
     std::fs::hard_link(path, &link).expect("linked");

@@ -1,7 +1,7 @@
 //! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice. And an account that somebody
 //! keeps locked: nobody else waits for it.
 
-use super::{Bench, Engine, NOW_MS, block_on, engines, settle};
+use super::{Bench, Engine, MASTER_KEY, NOW_MS, block_on, engines, settle};
 use diesel::connection::SimpleConnection;
 use keyhouse::domain::credits::Credits;
 use keyhouse::domain::user::UserName;
@@ -72,7 +72,7 @@ fn cut_connections_lose_and_double_nothing() {
         proxied.set_host(Some("127.0.0.1")).expect("a host fits");
         let key = bench.key(None);
         let proxied = Store::open(&DatabaseUrl::Postgres(proxied.into())).expect("opens through the proxy");
-        let instance = Instance::start(&proxied).expect("an instance starts");
+        let instance = Instance::start(&proxied, MASTER_KEY).expect("an instance starts");
 
         let over = AtomicBool::new(false);
         let acknowledged = Mutex::new(Vec::new());

@@ -76,7 +76,7 @@ impl House {
     fn open(database: Database, reach: Reach, upstream_timeouts: Timeouts) -> Self {
         let store = Store::open(&database.url).expect("the store opens");
         let vault = Vault::open_or_create(&database.path("master.key")).expect("a master key is made");
-        let instance = Instance::start(&store).expect("the ledger starts");
+        let instance = Instance::start(&store, &vault.fingerprint()).expect("the ledger starts");
         let setup = SetupToken::of(&store, &vault).expect("the users are counted");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it has an address"));
