@@ -1,6 +1,7 @@
 //! The command line: a file per command. Parses flags, environment and `keyhouse.toml`, runs one command,
 //! and turns its end into an exit status: 0 done, 1 failed, 2 wrong usage.
 
+mod backup;
 mod data;
 mod demo;
 mod doctor;
@@ -86,6 +87,8 @@ enum Commands {
     Key(key::KeyCommand),
     Doctor(doctor::DoctorOptions),
     Migrate(migrate::MigrateOptions),
+    Backup(backup::BackupOptions),
+    Restore(backup::RestoreOptions),
 }
 
 impl Commands {
@@ -129,6 +132,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Commands::Key(command) => key::run(command, &context()?),
         Commands::Doctor(options) => doctor::run(&options, &context()?),
         Commands::Migrate(options) => migrate::run(&options, &data, output),
+        Commands::Backup(options) => backup::back_up(&options, &context()?),
+        Commands::Restore(options) => backup::restore(&options, &data, output),
     }
 }
 

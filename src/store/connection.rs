@@ -269,28 +269,40 @@ impl AnyConnection {
     /// # Errors
     /// When the database was made by a newer release, or a migration fails.
     pub fn migrate(&mut self) -> Result<Vec<String>, Error> {
-        let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error.to_string());
         if self.is_up_to_date()? {
             return Ok(Vec::new());
         }
+        self.migrate_up_to(None)
+    }
+
+    /// Applies what is lacking up to this version, that included; all of it where none is given.
+    ///
+    /// # Errors
+    /// As [`AnyConnection::migrate`].
+    pub fn migrate_up_to(&mut self, last: Option<&str>) -> Result<Vec<String>, Error> {
         match self {
-            Self::Sqlite(connection) => connection.immediate_transaction(|connection| {
-                refuse_newer(connection, SQLITE_MIGRATIONS)?;
-                let applied = connection.run_pending_migrations(SQLITE_MIGRATIONS).map_err(internal)?;
-                Ok(applied.iter().map(ToString::to_string).collect())
-            }),
+            Self::Sqlite(connection) => {
+                connection.immediate_transaction(|connection| apply(connection, SQLITE_MIGRATIONS, last))
+            }
             Self::Postgres(connection) => {
                 connection.batch_execute(&format!(
                     "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
                 ))?;
-                let applied = refuse_newer(connection, POSTGRES_MIGRATIONS).and_then(|()| {
-                    let applied = connection.run_pending_migrations(POSTGRES_MIGRATIONS).map_err(internal)?;
-                    Ok(applied.iter().map(ToString::to_string).collect())
-                });
+                let applied = apply(connection, POSTGRES_MIGRATIONS, last);
                 connection.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))?;
                 applied
             }
         }
+    }
+
+    /// The newest migration that is applied, by its version.
+    ///
+    /// # Errors
+    /// When there is none, or the engine does not answer.
+    pub fn schema_version(&mut self) -> Result<String, Error> {
+        let newest: Applied =
+            ask!(self, get_result, "SELECT max(version) AS version FROM __diesel_schema_migrations")?;
+        Ok(newest.version)
     }
 
     /// Whether exactly the migrations that this binary carries are applied. A database that cannot be asked says why when it
@@ -301,8 +313,8 @@ impl AnyConnection {
         let Ok(applied) = asked else { return Ok(false) };
         let applied: BTreeSet<String> = applied.into_iter().map(|migration| migration.version).collect();
         let known = match self {
-            Self::Sqlite(_) => versions::<Sqlite>(SQLITE_MIGRATIONS)?,
-            Self::Postgres(_) => versions::<Pg>(POSTGRES_MIGRATIONS)?,
+            Self::Sqlite(_) => versions::<Sqlite>(&SQLITE_MIGRATIONS)?,
+            Self::Postgres(_) => versions::<Pg>(&POSTGRES_MIGRATIONS)?,
         };
         Ok(applied == known.iter().map(ToString::to_string).collect())
     }
@@ -362,18 +374,20 @@ pub fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
     Ok(Kept::<DATA_VERSION>.get_result(connection)?)
 }
 
-fn versions<DB: Backend>(known: EmbeddedMigrations) -> Result<Vec<MigrationVersion<'static>>, Error> {
+fn versions<DB: Backend>(known: &EmbeddedMigrations) -> Result<Vec<MigrationVersion<'static>>, Error> {
     let known =
-        MigrationSource::<DB>::migrations(&known).map_err(|error| Error::Internal(error.to_string()))?;
+        MigrationSource::<DB>::migrations(known).map_err(|error| Error::Internal(error.to_string()))?;
     Ok(known.iter().map(|migration| migration.name().version().as_owned()).collect())
 }
 
-fn refuse_newer<DB: Backend>(
+/// Applies what the database lacks of the `known` up to the `last`, in their order. Gives the versions applied.
+fn apply<DB: Backend>(
     connection: &mut impl MigrationHarness<DB>,
     known: EmbeddedMigrations,
-) -> Result<(), Error> {
+    last: Option<&str>,
+) -> Result<Vec<String>, Error> {
     let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error.to_string());
-    let newest_known = versions::<DB>(known)?.into_iter().max();
+    let newest_known = versions::<DB>(&known)?.into_iter().max();
     let newest_applied = connection.applied_migrations().map_err(internal)?.into_iter().max();
     if newest_applied > newest_known {
         return Err(Error::Internal(
@@ -381,7 +395,13 @@ fn refuse_newer<DB: Backend>(
                 .into(),
         ));
     }
-    Ok(())
+    let pending = connection.pending_migrations(known).map_err(internal)?;
+    let is_wanted = |version: &str| last.is_none_or(|last| version <= last);
+    let mut applied = Vec::new();
+    for migration in pending.iter().take_while(|it| is_wanted(&it.name().version().to_string())) {
+        applied.push(connection.run_migration(migration.as_ref()).map_err(internal)?.to_string());
+    }
+    Ok(applied)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Connection;
 use super::schema::instances;
 use crate::error::Error;
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use std::time::Duration;
 
@@ -64,12 +65,27 @@ pub fn heartbeats(connection: &mut Connection) -> Result<Vec<(i64, i64)>, Error>
 /// # Errors
 /// The engine's.
 pub fn has_other_master_key(connection: &mut Connection, master_key: &str) -> Result<bool, Error> {
-    let silence_ms = i64::try_from(SILENCE_MAX.as_millis()).unwrap_or(i64::MAX);
-    let since_ms = connection.now_ms()? - silence_ms;
+    let since_ms = alive_since_ms(connection)?;
     let others = instances::table
         .filter(instances::heartbeat_at_ms.gt(since_ms))
         .filter(instances::master_key.ne(master_key));
-    Ok(diesel::select(diesel::dsl::exists(others)).get_result(connection)?)
+    Ok(diesel::select(exists(others)).get_result(connection)?)
+}
+
+/// Whether a server lives, or was heard of within [`SILENCE_MAX`].
+///
+/// # Errors
+/// The engine's.
+pub fn is_any_alive(connection: &mut Connection) -> Result<bool, Error> {
+    let since_ms = alive_since_ms(connection)?;
+    // Of the columns those alone that every release has had: it is asked while a backup of an earlier one is restored.
+    let alive = instances::table.filter(instances::heartbeat_at_ms.gt(since_ms)).select(instances::id);
+    Ok(diesel::select(exists(alive)).get_result(connection)?)
+}
+
+fn alive_since_ms(connection: &mut Connection) -> Result<i64, Error> {
+    let silence_ms = i64::try_from(SILENCE_MAX.as_millis()).unwrap_or(i64::MAX);
+    Ok(connection.now_ms()? - silence_ms)
 }
 
 /// Forgets a server.

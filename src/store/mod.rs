@@ -5,6 +5,7 @@ mod admins;
 pub mod all_keys;
 pub mod audit;
 pub mod audit_list;
+pub mod backup;
 pub mod charge_list;
 pub mod charges;
 mod connection;

@@ -1,6 +1,7 @@
 //! The command line, by running the binary: what it prints, its exit statuses, beside a running server or without.
 
 mod actor;
+mod backup;
 mod catalog;
 mod commands;
 mod config;

@@ -82,7 +82,7 @@ fn a_server_that_was_taken_for_dead_gives_no_whole_answer_for_half_a_charge() {
         let mut response = house.post(&house.key.secret, body).send().expect("answered");
         let id = response.headers()["x-request-id"].to_str().expect("ASCII").parse().expect("a number");
         let neighbour =
-            Instance::start(&house.seed.store, &house.vault.fingerprint()).expect("a neighbour starts");
+            Instance::start(&house.seed.store, &house.seed.vault.fingerprint()).expect("a neighbour starts");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let resolved = runtime.block_on(neighbour.ledger().resolve(Resolution::interrupted(id)));
         assert!(matches!(resolved, Ok(Resolved::Now { .. })), "{resolved:?}");
