@@ -36,6 +36,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
         &[
             "src/store/",
             "src/ledger/confirming.rs",
+            "src/ledger/locked.rs",
             "src/ledger/reading.rs",
             "src/ledger/rows.rs",
             "src/ledger/statements.rs",
