@@ -292,7 +292,8 @@ impl Writer {
             Ok(Commit::Locked(mut locked)) => {
                 tracing::error!(
                     user.ids = ?locked.user_ids,
-                    "somebody keeps these accounts locked in the database, and their calls are turned away until                      that ends; pg_stat_activity shows who has a transaction open"
+                    "somebody keeps these accounts locked in the database, and their calls are turned away until \
+                     that ends; pg_stat_activity shows who has a transaction open"
                 );
                 locked.user_ids.append(&mut self.locked);
                 let others = self.put_aside(batch, locked);
