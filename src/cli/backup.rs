@@ -15,13 +15,14 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-/// Write all that is stored to one file, also beside a running server; the master key is not in it
+/// Write all that is stored to one file, also beside a running server
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   keyhouse backup house.jsonl.gz
   keyhouse backup $(date +%F).jsonl.gz --database-url postgres://keyhouse@db.example/keyhouse
 
-Keep the master key apart from it: both together open every secret, and neither does alone.")]
+Not in it: the master key (keep a copy apart: both together open every secret, neither does alone),
+who is signed in, sign-in links that were not used yet, and price lists on their way in.")]
 pub(super) struct BackupOptions {
     /// The file to make: lines of JSON, compressed by gzip. One that is there is not replaced
     #[arg(value_name = "FILE")]
@@ -61,19 +62,22 @@ pub(super) fn back_up(options: &BackupOptions, context: &Context) -> Result<(), 
     let failed = |error: &dyn std::fmt::Display| {
         Failure::Failed(format!("The backup {} cannot be written: {error}.", path.display()))
     };
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         return Err(failed(&"there is such a file, which is not replaced; name another"));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(failed(&format!("there is no directory {}; make it first", folder.display())));
     }
-    // For its owner alone, as tempfile makes it.
-    let made = tempfile::Builder::new().prefix(".keyhouse-backup-").tempfile_in(folder);
+    // For its owner alone, as tempfile makes it; and to be seen where it is left behind by a process that was killed.
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".part-");
+    let made = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
     let file = made.map_err(|error| failed(&error))?;
     let mut to = GzEncoder::new(BufWriter::new(file), Compression::fast());
-    let rows = context.with(|connection, _| backup::write(connection, &mut to, &mut tell))?;
+    let written = context.with(|connection, _| backup::write(connection, &mut to, &mut tell));
     untell();
+    let rows = written?;
     let file = to.finish().and_then(|to| to.into_inner().map_err(io::Error::from));
     let file = file.map_err(|error| failed(&error))?;
     file.as_file().sync_all().map_err(|error| failed(&error))?;
@@ -119,8 +123,14 @@ pub(super) fn restore(options: &RestoreOptions, data: &DataOptions, output: Outp
             breaches.len()
         )));
     }
-    // Nothing is wrong with what was restored where the key is still to be brought.
-    if let Err(Failure::Failed(why)) = data.open_vault(&store) {
+    // Nothing is wrong with what was restored where the key is still to be brought, and none is made in its place.
+    let master_key = data.master_key_file();
+    if !master_key.exists() {
+        eprintln!(
+            "Next: put a copy of the master key that it was used with at {}, or name it by --master-key-file.",
+            master_key.display()
+        );
+    } else if let Err(Failure::Failed(why)) = data.open_vault(&store) {
         eprintln!("{why}");
     }
     Ok(())

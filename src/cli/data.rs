@@ -47,7 +47,7 @@ impl DataOptions {
         }
     }
 
-    fn master_key_file(&self) -> PathBuf {
+    pub fn master_key_file(&self) -> PathBuf {
         self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
     }
 

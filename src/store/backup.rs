@@ -132,10 +132,15 @@ pub fn write(connection: &mut Connection, to: &mut dyn Write, progress: Progress
 /// engine's.
 pub fn read(url: &DatabaseUrl, from: &mut dyn BufRead, progress: Progress<'_>) -> Result<Rows, Error> {
     let mut lines = Lines { from, line: String::new() };
-    let Ok(Some(Line::Mark(Mark::Backup { schema, release, last_ids, .. }))) = lines.next() else {
-        return Err(Error::Internal("this is no backup of Keyhouse, or not a whole one".into()));
+    let Some(Line::Mark(Mark::Backup { schema, release, last_ids, .. })) = lines.next()? else {
+        return Err(Error::Internal("this is not a backup of Keyhouse".into()));
     };
+    url.refuse_second_name()?;
     let mut connection = url.connect()?;
+    // Before anything is changed, where there is something to ask.
+    if connection.schema_version().is_ok() {
+        refuse_used(&mut connection)?;
+    }
     connection.migrate_up_to(Some(&schema))?;
     match connection.schema_version()? {
         has if has < schema => {
@@ -156,8 +161,8 @@ pub fn read(url: &DatabaseUrl, from: &mut dyn BufRead, progress: Progress<'_>) -
             connection.batch_execute("SET LOCAL statement_timeout = 0")?;
         }
         refuse_used(connection)?;
-        // What a new database begins with is in the backup, too.
-        connection.batch_execute("DELETE FROM groups; DELETE FROM usage_progress")?;
+        // What a new database begins with is in the backup, too. The numbers of servers that ran here are given again.
+        connection.batch_execute("DELETE FROM groups; DELETE FROM usage_progress; DELETE FROM instances")?;
         let rows = fill(connection, &mut lines, progress)?;
         for (name, last_id) in &last_ids {
             set_last_id(connection, name, *last_id)?;
@@ -171,7 +176,8 @@ pub fn read(url: &DatabaseUrl, from: &mut dyn BufRead, progress: Progress<'_>) -
 
 fn refuse_used(connection: &mut Connection) -> Result<(), Error> {
     if instances::is_any_alive(connection)? {
-        return Err(Error::Internal("a server runs on this database; stop it first".into()));
+        return Err(Error::Internal("a server runs on this database, or did seconds ago; stop it, or try again in 15 seconds if it was killed"
+                .into(),));
     }
     let used: Flag = ask!(
         connection,
@@ -221,6 +227,10 @@ fn fill(connection: &mut Connection, lines: &mut Lines<'_>, progress: Progress<'
                 }
                 if rows != expected {
                     return Err(damaged(&"rows are missing"));
+                }
+                // Only at the end of the file its checksum is compared.
+                if lines.next()?.is_some() {
+                    return Err(damaged(&"something follows its end"));
                 }
                 return Ok(rows);
             }
@@ -282,8 +292,11 @@ impl Batch {
             return Ok(());
         }
         self.text.push(']');
-        let written = ask!(connection, execute, self.insert.as_str(), Text => self.text.as_str())
-            .map_err(|error| damaged(&format!("{}: {error}", self.table)))?;
+        let written = ask!(connection, execute, self.insert.as_str(), Text => self.text.as_str());
+        let written = written.map_err(|error| match Error::from(error) {
+            Error::Internal(why) => damaged(&format!("{}: {why}", self.table)),
+            other => other,
+        })?;
         if written != self.len {
             return Err(damaged(&format!("{written} of {} rows of {} were taken", self.len, self.table)));
         }
@@ -308,7 +321,13 @@ impl Lines<'_> {
     fn next(&mut self) -> Result<Option<Line<'_>>, Error> {
         self.line.clear();
         let read = (&mut *self.from).take(LINE_MAX).read_line(&mut self.line);
-        if read.map_err(|error| damaged(&error))? == 0 {
+        let read = read.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                damaged(&error)
+            }
+            _ => Error::Internal(format!("it cannot be read: {error}")),
+        });
+        if read? == 0 {
             return Ok(None);
         }
         let line = self.line.strip_suffix('\n').ok_or_else(|| damaged(&"it ends within a line"))?;
@@ -360,7 +379,10 @@ fn each_row(
     order: &str,
     take: &mut dyn FnMut(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let columns = columns(connection, table)?;
+    let columns = match connection {
+        Connection::Sqlite(_) => columns(connection, table)?,
+        Connection::Postgres(_) => Vec::new(),
+    };
     match connection {
         Connection::Sqlite(connection) => {
             let pairs = columns.iter().map(|Column { name, is_bytes }| match is_bytes {

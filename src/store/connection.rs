@@ -137,18 +137,26 @@ impl DatabaseUrl {
     /// # Errors
     /// As [`DatabaseUrl::connect`] and [`AnyConnection::migrate`]; when SQLite's file has a second name.
     pub fn migrate(&self) -> Result<Vec<String>, Error> {
-        // SQLite keeps its log beside a name: who comes by another sees and writes something else
-        // (<https://sqlite.org/howtocorrupt.html>, 2.5).
-        if let Self::Sqlite(path) = self
-            && path.metadata().is_ok_and(|file| file.nlink() > 1)
-        {
-            return Err(Error::Internal(format!(
-                "the database file {} has another name too, a hard link; remove one of the two names, \
-                 or put a copy in its place",
-                path.display()
-            )));
-        }
+        self.refuse_second_name()?;
         self.connect()?.migrate()
+    }
+
+    /// SQLite keeps its log beside a name: who comes to the file by another sees and writes something else
+    /// (<https://sqlite.org/howtocorrupt.html>, 2.5).
+    ///
+    /// # Errors
+    /// When SQLite's file has a second name.
+    pub fn refuse_second_name(&self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(path) if path.metadata().is_ok_and(|file| file.nlink() > 1) => {
+                Err(Error::Internal(format!(
+                    "the database file {} has another name too, a hard link; remove one of the two names, \
+                     or put a copy in its place",
+                    path.display()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What a server says, or that there is none. What libpq says of a URL that it cannot read quotes it, password and all.

@@ -69,6 +69,15 @@ impl Operator {
         self.json(&["key", "create", "--user", "ada", "--name", "laptop"])
     }
 
+    /// Rows of servers that were killed long ago.
+    pub fn instances_that_died(&self, count: usize) {
+        let mut connection = self.database.url.connect().expect("connected");
+        for _ in 0..count {
+            let text = "INSERT INTO instances (started_at_ms, heartbeat_at_ms) VALUES (1, 1)";
+            diesel::connection::SimpleConnection::batch_execute(&mut connection, text).expect("written");
+        }
+    }
+
     /// A server that is ready to be asked.
     pub fn serve(&self, args: &[&str]) -> Server {
         Server::start(self.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat()))

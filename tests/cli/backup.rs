@@ -80,6 +80,7 @@ fn what_was_there_is_there_again_in_either_engine() {
             let answer = new.run(&["restore", file.to_str().expect("text")]);
             assert_eq!(answer.status, 0, "{from:?} to {to:?}: {answer:?}");
             assert!(answer.stderr.contains("master.key"), "what to bring: {answer:?}");
+            assert!(!new.folder().join("master.key").exists(), "made in place of the right one");
             fs::copy(old.folder().join("master.key"), new.folder().join("master.key")).expect("copied");
             assert_eq!(lists(&new), lists(&old), "{from:?} to {to:?}");
 
@@ -164,13 +165,45 @@ fn a_backup_that_is_none_or_not_whole_restores_nothing() {
             }
             assert!(answer.stderr.contains("newer release"), "{answer:?}");
         }
-        fs::write(&damaged, &fs::read(&file).expect("read")[..600]).expect("written");
-        assert_eq!(new.run(&["restore", "damaged.gz"]).status, 1);
-        fs::write(&damaged, "not compressed").expect("written");
-        assert_eq!(new.run(&["restore", "damaged.gz"]).status, 1);
+        // As it lies on the disk: cut, with something behind it, or with one bit of it another.
+        let whole = fs::read(&file).expect("read");
+        let cut =
+            [0, 1, 600, whole.len() - 9, whole.len() - 4, whole.len() - 1].map(|end| whole[..end].to_vec());
+        let longer = [&whole[..], b"x"].concat();
+        let flipped = (0..whole.len()).step_by(whole.len() / 16).map(|place| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1 << (place % 8);
+            bytes
+        });
+        // What the head of a gzip file says of its making (bytes 4 to 9) changes nothing.
+        let flipped = flipped.filter(|bytes| bytes[10..] != whole[10..] || bytes[..4] != whole[..4]);
+        for bytes in cut.into_iter().chain([longer, b"not compressed".to_vec()]).chain(flipped) {
+            fs::write(&damaged, &bytes).expect("written");
+            let answer = new.run(&["restore", "damaged.gz"]);
+            assert_eq!(answer.status, 1, "{answer:?}");
+        }
+        let answer = new.run(&["restore", "."]);
+        assert!(answer.status == 1 && answer.stderr.contains("cannot be read"), "{answer:?}");
+        assert!(!new.folder().join("master.key").exists(), "made in place of the right one");
         // Nothing of any of them is there, so that there is room for the right one.
         let answer = new.run(&["restore", file.to_str().expect("text")]);
         assert_eq!(answer.status, 0, "{answer:?}");
+    }
+}
+
+#[test]
+fn servers_start_where_others_ran_on_the_empty_database_before() {
+    for engine in engines() {
+        let (old, secret, file) = house(engine);
+        let new = Operator::new(engine);
+        new.instances_that_died(3);
+        assert_eq!(new.run(&["restore", file.to_str().expect("text")]).status, 0);
+        fs::copy(old.folder().join("master.key"), new.folder().join("master.key")).expect("copied");
+        for _ in 0..3 {
+            let server = new.serve(&[]);
+            assert_eq!(server.chat(&secret, "parrot").0, 200);
+            assert_eq!(server.terminate(), 0);
+        }
     }
 }
 
@@ -191,6 +224,10 @@ fn neither_a_file_nor_a_database_is_overwritten() {
         assert_eq!(server.get("/healthz").0, 200);
         let refused = new.run(&["restore", file.to_str().expect("text")]);
         assert!(refused.status == 1 && refused.stderr.contains("stop it"), "{refused:?}");
+        let dangling = operator.folder().join("dangling.gz");
+        std::os::unix::fs::symlink("nowhere/else.gz", &dangling).expect("a link");
+        let refused = operator.run(&["backup", "dangling.gz"]);
+        assert!(refused.status == 1 && refused.stderr.contains("not replaced"), "{refused:?}");
         assert_eq!(server.terminate(), 0);
     }
 }
