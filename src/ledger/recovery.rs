@@ -48,8 +48,10 @@ impl Instance {
             DatabaseUrl::Postgres(_) => None,
         };
         let id = store.with(|connection| instances::register(connection, master_key))?;
-        // Of two that start at once, whoever registers last sees the other.
-        if store.with(|connection| instances::has_other_master_key(connection, master_key))? {
+        // Of two that start at once, one at least sees the other. The file's lock says as much as this.
+        if only_server.is_none()
+            && store.with(|connection| instances::has_other_master_key(connection, master_key))?
+        {
             store.with(|connection| instances::remove(connection, id))?;
             return Err(Error::Internal(
                 "another server works on this database with another master key; start this one with a copy of that key, \
@@ -187,7 +189,15 @@ impl Heart {
             false => self.watch.dead(&others, Instant::now()),
         };
         for instance_id in dead {
-            let resolved = resolve_all(connection, ledger, instance_id)?;
+            let Swept { resolved, waiting } = resolve_all(connection, ledger, instance_id)?;
+            if waiting > 0 {
+                tracing::warn!(
+                    instance.id = instance_id,
+                    charges = waiting,
+                    "holds of a dead instance must wait"
+                );
+                continue;
+            }
             instances::remove(connection, instance_id)?;
             tracing::warn!(
                 instance.id = instance_id,
@@ -224,13 +234,21 @@ impl Watch {
     }
 }
 
-fn resolve_all(connection: &mut Connection, ledger: &Ledger, instance_id: i64) -> Result<usize, Error> {
-    let mut resolved = 0;
+/// What became of the holds of a dead instance.
+#[derive(Default)]
+struct Swept {
+    resolved: usize,
+    /// The writer keeps them, and the next beat asks again.
+    waiting: usize,
+}
+
+fn resolve_all(connection: &mut Connection, ledger: &Ledger, instance_id: i64) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    let mut after_id = 0;
     loop {
-        let open = charges::open_of_instance(connection, instance_id, SWEEP_BATCH)?;
-        if open.is_empty() {
-            return Ok(resolved);
-        }
+        let open = charges::open_of_instance(connection, instance_id, after_id, SWEEP_BATCH)?;
+        let Some(&last_id) = open.last() else { return Ok(swept) };
+        after_id = last_id;
         let answers: Vec<_> = open
             .into_iter()
             .map(|charge_id| {
@@ -240,10 +258,13 @@ fn resolve_all(connection: &mut Connection, ledger: &Ledger, instance_id: i64) -
             })
             .collect();
         for answered in answers {
-            answered
+            let answer = answered
                 .blocking_recv()
-                .map_err(|_| Error::Unavailable("the ledger's writer has ended".into()))??;
-            resolved += 1;
+                .map_err(|_| Error::Unavailable("the ledger's writer has ended".into()))?;
+            match answer {
+                Ok(_) => swept.resolved += 1,
+                Err(_) => swept.waiting += 1,
+            }
         }
     }
 }

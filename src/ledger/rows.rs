@@ -218,7 +218,7 @@ pub(super) fn fence(
         .bind::<Integer, _>(WRITER_LOCK)
         .bind::<Integer, _>(second)
         .execute(connection)?;
-    // Behind that lock, which takes as long as it takes.
-    connection.batch_execute(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))?;
+    // Behind that lock, which is worth a longer wait.
+    connection.batch_execute(&format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis()))?;
     Ok(Some(diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(connection)?))
 }

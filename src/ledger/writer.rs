@@ -1,16 +1,16 @@
 //! The one writer: takes all that is waiting, commits it in one transaction, then answers.
 //! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold, at once
-//! when the database is back, and every few seconds where it is there and refuses them, or keeps their account locked.
+//! when the database is back, and every few seconds where it is there and refuses them, or keeps what they move locked.
 
 use super::decide::{HoldRequest, Resolution, Resolved};
 use super::figures::Figures;
 use super::known::Known;
-use super::locked::Locked;
+use super::locked::{LOCK_TIMEOUT, Locked};
 use super::rows::{Answers, Commands, commit, fence};
 use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
@@ -52,7 +52,7 @@ pub(super) fn start(
         unsettled: Vec::new(),
         refused: BTreeMap::new(),
         refused_until: Instant::now(),
-        locked: BTreeSet::new(),
+        locked: Locked::default(),
         last_len: 0,
         stopping: false,
     };
@@ -76,8 +76,8 @@ struct Writer {
     /// however often one that is dead is asked to be resolved.
     refused: BTreeMap<i64, Resolution>,
     refused_until: Instant,
-    /// Accounts that somebody else kept locked when they were asked for last.
-    locked: BTreeSet<i64>,
+    /// What somebody else kept locked when it was asked for last.
+    locked: Locked,
     /// Of the last batch that was gathered.
     last_len: usize,
     stopping: bool,
@@ -86,7 +86,7 @@ struct Writer {
 /// How trying a batch ended, with a database that answers.
 enum Commit {
     Done(Answers),
-    /// Nothing is written: it moves accounts that somebody else keeps locked.
+    /// Nothing is written: it moves what somebody else keeps locked.
     Locked(Locked),
 }
 
@@ -118,15 +118,17 @@ impl Batch {
         Commands { holds: &self.holds, resolutions: &self.resolutions }
     }
 
-    /// What concerns these accounts and charges, and all else.
+    /// What concerns these rows, and all else.
     fn part(self, locked: &Locked) -> (Self, Self) {
         let (mut concerned, mut others) = (Self::default(), Self::default());
         for (hold, answer) in self.holds.into_iter().zip(self.hold_answers) {
-            let part = if locked.user_ids.contains(&hold.user_id) { &mut concerned } else { &mut others };
+            let is_concerned =
+                locked.user_ids.contains(&hold.user_id) || locked.key_ids.contains(&hold.key_id);
+            let part = if is_concerned { &mut concerned } else { &mut others };
             part.hold(hold, answer);
         }
         for (resolution, answer) in self.resolutions.into_iter().zip(self.resolution_answers) {
-            let is_concerned = locked.charge_ids.contains(&resolution.charge_id);
+            let is_concerned = locked.unresolvable.contains(&resolution.charge_id);
             let part = if is_concerned { &mut concerned } else { &mut others };
             part.resolve(resolution, answer);
         }
@@ -235,12 +237,18 @@ impl Writer {
         false
     }
 
-    /// Tries again, each alone, what was refused alone.
+    /// Tries again, each alone, what was refused alone, and is not locked still.
     fn try_refused(&mut self) {
         if self.refused.is_empty() || (Instant::now() < self.refused_until && !self.stopping) {
             return;
         }
-        let mut waiting = std::mem::take(&mut self.refused).into_values();
+        let mut batch = Batch::default();
+        for resolution in std::mem::take(&mut self.refused).into_values() {
+            batch.resolve(resolution, None);
+        }
+        let Some((connection, batch)) = self.begin(batch) else { return };
+        self.connection = Some(connection);
+        let mut waiting = batch.resolutions.into_iter();
         // Once the database is away, it is asked for the others no more.
         while self.unsettled.is_empty()
             && let Some(resolution) = waiting.next()
@@ -263,39 +271,45 @@ impl Writer {
         }
     }
 
-    fn process(&mut self, mut batch: Batch) {
+    /// A connection, and what of the batch can be tried by it: not what is locked still. `None`: the database is away, and all
+    /// is turned away.
+    fn begin(&mut self, batch: Batch) -> Option<(Connection, Batch)> {
+        let begun = self.connect().and_then(|mut connection| {
+            let locked = match self.locked.is_empty() {
+                true => None,
+                false => Some(Locked::look(&mut connection, batch.commands(), Some(&self.locked))?),
+            };
+            Ok((connection, locked))
+        });
+        match begun {
+            Ok((connection, None)) => Some((connection, batch)),
+            Ok((connection, Some(locked))) => Some((connection, self.put_aside(batch, locked))),
+            Err(error) => {
+                tracing::warn!(%error, commands = batch.len(), "the ledger cannot reach the database");
+                self.turn_away(batch);
+                None
+            }
+        }
+    }
+
+    fn process(&mut self, batch: Batch) {
         if batch.len() == 0 {
             return;
         }
-        let mut connection = match self.connect() {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(%error, commands = batch.len(), "the ledger cannot reach the database");
-                return self.turn_away(batch);
-            }
-        };
-        if !self.locked.is_empty() {
-            match Locked::look(&mut connection, batch.commands(), Some(&self.locked)) {
-                Ok(locked) => batch = self.put_aside(batch, locked),
-                Err(error) => {
-                    tracing::warn!(%error, commands = batch.len(), "the ledger cannot ask the database");
-                    return self.turn_away(batch);
-                }
-            }
-            if batch.len() == 0 {
-                self.connection = Some(connection);
-                return;
-            }
+        let Some((connection, batch)) = self.begin(batch) else { return };
+        if batch.len() == 0 {
+            self.connection = Some(connection);
+            return;
         }
         match self.commit(connection, &batch) {
             Ok(Commit::Done(answers)) => self.answer(batch, answers),
             Ok(Commit::Locked(mut locked)) => {
-                tracing::error!(
-                    user.ids = ?locked.user_ids,
-                    "somebody keeps these accounts locked in the database, and their calls are turned away until \
-                     that ends; pg_stat_activity shows who has a transaction open"
+                tracing::warn!(
+                    users = ?locked.user_ids, keys = ?locked.key_ids, charges = ?locked.charge_ids,
+                    "somebody keeps these rows locked in the database, and what concerns them waits or is turned away \
+                     until that ends; pg_stat_activity shows who has a transaction open"
                 );
-                locked.user_ids.append(&mut self.locked);
+                locked.append(std::mem::take(&mut self.locked));
                 let others = self.put_aside(batch, locked);
                 self.process(others);
             }
@@ -327,9 +341,11 @@ impl Writer {
             // After a failure the connection's state is unknown: the next batch opens another. Whatever it said, and in
             // whichever language, a connection that is dead means that the database went away.
             Err(Error::Internal(said)) if connection.ping().is_err() => Err(Error::Unavailable(said)),
-            // One that lives has refused, so that nothing is written; it may have waited for a lock in vain.
+            // So quickly it was not for a lock.
+            Err(error) if began.elapsed() < LOCK_TIMEOUT => Err(error),
+            // A connection that lives has refused, so that nothing is written; it may have waited for a lock in vain.
             Err(error) => match Locked::look(&mut connection, batch.commands(), None) {
-                Ok(locked) if !locked.user_ids.is_empty() => {
+                Ok(locked) if !locked.is_empty() => {
                     self.connection = Some(connection);
                     Ok(Commit::Locked(locked))
                 }
@@ -338,13 +354,13 @@ impl Writer {
         }
     }
 
-    /// Turns away what concerns locked accounts, without trying it, and remembers them. Gives all else.
+    /// Turns away what concerns locked rows, without trying it, and remembers them. Gives all else.
     fn put_aside(&mut self, batch: Batch, locked: Locked) -> Batch {
         let (concerned, others) = batch.part(&locked);
-        if locked.user_ids.is_empty() {
-            tracing::info!(user.ids = ?self.locked, "these accounts are no longer locked");
+        if locked.is_empty() {
+            tracing::warn!("what was locked in the database is no longer");
         }
-        self.locked = locked.user_ids;
+        self.locked = locked;
         if concerned.len() > 0 {
             self.refuse(concerned);
         }
@@ -397,8 +413,8 @@ impl Writer {
         answer_unavailable(batch.hold_answers, batch.resolution_answers);
     }
 
-    /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one; or its account is
-    /// locked. A hold is turned away; a resolution is never given up, or what it holds would be held until the next start.
+    /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one; or what it moves
+    /// is locked. A hold is turned away; a resolution is never given up, or what it holds would be held until the next start.
     fn refuse(&mut self, batch: Batch) {
         // Those that wait already are not kept waiting by one that comes to them.
         if self.refused.is_empty() {
@@ -460,7 +476,7 @@ mod tests {
             unsettled: vec![Resolution::release(1)],
             refused: BTreeMap::new(),
             refused_until: Instant::now(),
-            locked: BTreeSet::new(),
+            locked: Locked::default(),
             last_len: 0,
             stopping: true,
         };

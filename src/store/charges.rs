@@ -154,18 +154,20 @@ pub fn holding_instances(connection: &mut Connection) -> Result<Vec<i64>, Error>
         .load(connection)?)
 }
 
-/// Ids of the open holds of a server, oldest first, at most `limit`.
+/// Ids of the open holds of a server behind `after_id`, oldest first, at most `limit`.
 ///
 /// # Errors
 /// The engine's.
 pub fn open_of_instance(
     connection: &mut Connection,
     instance_id: i64,
+    after_id: i64,
     limit: i64,
 ) -> Result<Vec<i64>, Error> {
     Ok(charges::table
         .filter(charges::state.eq(state::HELD))
         .filter(charges::instance_id.eq(instance_id))
+        .filter(charges::id.gt(after_id))
         .order(charges::id)
         .limit(limit)
         .select(charges::id)

@@ -1,5 +1,5 @@
-//! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice. And an account that somebody
-//! keeps locked: nobody else waits for it.
+//! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice. And rows that somebody
+//! keeps locked: nobody else waits for them.
 
 use super::{Bench, Engine, MASTER_KEY, NOW_MS, block_on, engines, settle};
 use diesel::connection::SimpleConnection;
@@ -129,10 +129,20 @@ fn cut_connections_lose_and_double_nothing() {
 }
 
 #[test]
-fn an_account_that_somebody_keeps_locked_keeps_nobody_else_waiting() {
+fn whatever_row_somebody_keeps_locked_nobody_else_waits_for_it() {
     if !engines().contains(&Engine::Postgres) {
         return;
     }
+    keep_locked(|ada, _, _| format!("SELECT FROM users WHERE id = {ada} FOR UPDATE"));
+    keep_locked(|_, key, _| format!("SELECT FROM key_credits WHERE key_id = {key} FOR UPDATE"));
+    keep_locked(|_, key, charge| {
+        let of_key = format!("SELECT FROM key_credits WHERE key_id = {key} FOR UPDATE");
+        format!("SELECT FROM charges WHERE id = {charge} FOR UPDATE; {of_key}")
+    });
+}
+
+/// Somebody locks a row of ada's, of her key's or of a charge of hers that is open, and calls go on.
+fn keep_locked(lock: impl FnOnce(i64, i64, i64) -> String) {
     let mut bench = Bench::new(Engine::Postgres);
     let ada = bench.user_id;
     let ada_key = bench.key(None);
@@ -157,10 +167,9 @@ fn an_account_that_somebody_keeps_locked_keeps_nobody_else_waiting() {
     let [settled_meanwhile, dropped_meanwhile] = [1, 2].map(|_| hold_of(&bench, ada_key).expect("held"));
 
     let mut somebody = bench.database.url.connect().expect("connected");
-    let lock = format!(
-        "BEGIN; SET idle_in_transaction_session_timeout = 0; SELECT FROM users WHERE id = {ada} FOR UPDATE"
-    );
-    somebody.batch_execute(&lock).expect("locked");
+    let lock = lock(ada, ada_key, settled_meanwhile.charge_id());
+    let begin = "BEGIN; SET idle_in_transaction_session_timeout = 0";
+    somebody.batch_execute(&format!("{begin}; {lock}")).expect("locked");
 
     // Whoever comes first waits for the lock, and finds out.
     let unavailable = Err(HoldError::Failed(LedgerError::Unavailable));
