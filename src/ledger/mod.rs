@@ -1,6 +1,7 @@
 //! The only code that moves credits: hold → settle | release. Calls queue, one writer commits them in groups.
 //! `decide` is pure and the same for both engines, `writer` commits, `recovery` resolves what a crash left open.
 
+mod batch;
 mod confirming;
 pub mod decide;
 mod figures;

@@ -2,12 +2,13 @@
 //! What could not be committed is answered as unavailable; resolutions are kept and tried again until they hold, at once
 //! when the database is back, and every few seconds where it is there and refuses them, or keeps what they move locked.
 
-use super::decide::{HoldRequest, Resolution, Resolved};
+use super::batch::Batch;
+use super::decide::Resolution;
 use super::figures::Figures;
 use super::known::Known;
 use super::locked::{LOCK_TIMEOUT, Locked};
-use super::rows::{Answers, Commands, commit, fence};
-use super::{Command, HoldError, Ledger, LedgerError, OpenHold, Queue};
+use super::rows::{Answers, commit, fence};
+use super::{Command, HoldError, Ledger, OpenHold, Queue};
 use crate::error::Error;
 use crate::store::{Connection, DatabaseUrl};
 use std::collections::BTreeMap;
@@ -15,7 +16,6 @@ use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// Most commands of one transaction: enough to share a disk flush among, few enough to answer soon.
 const BATCH_MAX: usize = 512;
@@ -29,9 +29,6 @@ const COMPANY_WAIT: Duration = Duration::from_micros(800);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Before resolutions are that were refused alone. Others go on meanwhile.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-
-type HoldAnswer = oneshot::Sender<Result<OpenHold, HoldError>>;
-type ResolutionAnswer = Option<oneshot::Sender<Result<Resolved, LedgerError>>>;
 
 /// Starts the writer on a thread of its own; it ends at [`Command::Stop`], with nothing left waiting.
 pub(super) fn start(
@@ -88,68 +85,6 @@ enum Commit {
     Done(Answers),
     /// Nothing is written: it moves what somebody else keeps locked.
     Locked(Locked),
-}
-
-/// Commands taken together, apart from those who wait for the answers.
-#[derive(Default)]
-struct Batch {
-    holds: Vec<HoldRequest>,
-    hold_answers: Vec<HoldAnswer>,
-    resolutions: Vec<Resolution>,
-    resolution_answers: Vec<ResolutionAnswer>,
-}
-
-impl Batch {
-    fn len(&self) -> usize {
-        self.holds.len() + self.resolutions.len()
-    }
-
-    fn hold(&mut self, hold: HoldRequest, answer: HoldAnswer) {
-        self.holds.push(hold);
-        self.hold_answers.push(answer);
-    }
-
-    fn resolve(&mut self, resolution: Resolution, answer: ResolutionAnswer) {
-        self.resolutions.push(resolution);
-        self.resolution_answers.push(answer);
-    }
-
-    fn commands(&self) -> Commands<'_> {
-        Commands { holds: &self.holds, resolutions: &self.resolutions }
-    }
-
-    /// What concerns these rows, and all else.
-    fn part(self, locked: &Locked) -> (Self, Self) {
-        let (mut concerned, mut others) = (Self::default(), Self::default());
-        for (hold, answer) in self.holds.into_iter().zip(self.hold_answers) {
-            let is_concerned =
-                locked.user_ids.contains(&hold.user_id) || locked.key_ids.contains(&hold.key_id);
-            let part = if is_concerned { &mut concerned } else { &mut others };
-            part.hold(hold, answer);
-        }
-        for (resolution, answer) in self.resolutions.into_iter().zip(self.resolution_answers) {
-            let is_concerned = locked.unresolvable.contains(&resolution.charge_id);
-            let part = if is_concerned { &mut concerned } else { &mut others };
-            part.resolve(resolution, answer);
-        }
-        (concerned, others)
-    }
-
-    /// Each command in a batch of its own, to find the one that spoils the rest.
-    fn split(self) -> impl Iterator<Item = Self> {
-        let holds = self.holds.into_iter().zip(self.hold_answers).map(|(hold, answer)| Self {
-            holds: vec![hold],
-            hold_answers: vec![answer],
-            ..Self::default()
-        });
-        let resolutions =
-            self.resolutions.into_iter().zip(self.resolution_answers).map(|(resolution, answer)| Self {
-                resolutions: vec![resolution],
-                resolution_answers: vec![answer],
-                ..Self::default()
-            });
-        resolutions.chain(holds)
-    }
 }
 
 impl Writer {
@@ -226,8 +161,7 @@ impl Writer {
     fn catch_up(&mut self) -> bool {
         let mut waiting = std::mem::take(&mut self.unsettled).into_iter();
         while self.unsettled.is_empty() {
-            let mut batch = Batch::default();
-            waiting.by_ref().take(BATCH_MAX).for_each(|resolution| batch.resolve(resolution, None));
+            let batch = Batch::of(waiting.by_ref().take(BATCH_MAX));
             if batch.len() == 0 {
                 return true;
             }
@@ -242,20 +176,15 @@ impl Writer {
         if self.refused.is_empty() || (Instant::now() < self.refused_until && !self.stopping) {
             return;
         }
-        let mut batch = Batch::default();
-        for resolution in std::mem::take(&mut self.refused).into_values() {
-            batch.resolve(resolution, None);
-        }
-        let Some((connection, batch)) = self.begin(batch) else { return };
+        let refused = std::mem::take(&mut self.refused);
+        let Some((connection, batch)) = self.begin(Batch::of(refused.into_values())) else { return };
         self.connection = Some(connection);
         let mut waiting = batch.resolutions.into_iter();
         // Once the database is away, it is asked for the others no more.
         while self.unsettled.is_empty()
             && let Some(resolution) = waiting.next()
         {
-            let mut batch = Batch::default();
-            batch.resolve(resolution, None);
-            self.process(batch);
+            self.process(Batch::of([resolution]));
         }
         self.unsettled.extend(waiting);
     }
@@ -409,8 +338,7 @@ impl Writer {
 
     /// The database is away, and nothing of this was tried. Resolutions wait for its return.
     fn turn_away(&mut self, batch: Batch) {
-        self.unsettled.extend(batch.resolutions);
-        answer_unavailable(batch.hold_answers, batch.resolution_answers);
+        self.unsettled.extend(batch.turn_away());
     }
 
     /// Tried alone and refused, by the rows themselves or for a reason that passes and is not known for one; or what it moves
@@ -420,25 +348,18 @@ impl Writer {
         if self.refused.is_empty() {
             self.refused_until = Instant::now() + REFUSED_PAUSE;
         }
-        for resolution in batch.resolutions {
+        for resolution in batch.turn_away() {
             self.refused.entry(resolution.charge_id).or_insert(resolution);
         }
-        answer_unavailable(batch.hold_answers, batch.resolution_answers);
-    }
-}
-
-fn answer_unavailable(holds: Vec<HoldAnswer>, resolutions: Vec<ResolutionAnswer>) {
-    for answer in holds {
-        drop(answer.send(Err(HoldError::Failed(LedgerError::Unavailable))));
-    }
-    for answer in resolutions.into_iter().flatten() {
-        drop(answer.send(Err(LedgerError::Unavailable)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::LedgerError;
+    use crate::ledger::decide::HoldRequest;
+    use tokio::sync::oneshot;
 
     /// Nobody listens there.
     const AWAY: &str = "postgres://keyhouse@127.0.0.1:1/keyhouse";
