@@ -70,28 +70,34 @@ fn a_file_with_a_mistake_is_refused_by_every_command() {
     assert!(!folder.join("keyhouse.db").exists(), "nothing was made");
 }
 
+/// Creates a key, with the master key that follows.
+const CREATE: [&str; 7] = ["key", "create", "--user", "ada", "--name", "x", "--master-key-file"];
+
+/// Neither another one nor one that is not there is taken, nor is one made.
+fn refuses_other_master_keys(operator: &Operator) {
+    let folder = operator.folder();
+    fs::write(folder.join("wrong.key"), "ab".repeat(32)).expect("written");
+    for command in [&CREATE[..], &["serve", "--listen", "127.0.0.1:0", "--master-key-file"]] {
+        for file in ["wrong.key", "missing.key"] {
+            let refused = operator.run(&[command, &[file]].concat());
+            assert_eq!(refused.status, 1, "{refused:?}");
+            assert!(
+                refused.stderr.contains(file) && refused.stderr.contains("--master-key-file"),
+                "{refused:?}"
+            );
+        }
+    }
+    assert!(!folder.join("missing.key").exists());
+}
+
 #[test]
 fn another_master_key_is_refused_and_none_is_made_beside_the_right_one() {
     for engine in engines() {
         let operator = Operator::new(engine);
         operator.furnish();
-        let folder = operator.database.folder.path();
-        fs::write(folder.join("wrong.key"), "ab".repeat(32)).expect("written");
-        let create = ["key", "create", "--user", "ada", "--name", "x", "--master-key-file"];
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--master-key-file"];
-        for command in [&create[..], &serve] {
-            for file in ["wrong.key", "missing.key"] {
-                let refused = operator.run(&[command, &[file]].concat());
-                assert_eq!(refused.status, 1, "{refused:?}");
-                assert!(
-                    refused.stderr.contains(file) && refused.stderr.contains("--master-key-file"),
-                    "{refused:?}"
-                );
-            }
-        }
-        assert!(!folder.join("missing.key").exists());
-        fs::write(folder.join("wrong.key"), "not a key").expect("written");
-        assert_eq!(operator.run(&[&create[..], &["wrong.key"]].concat()).status, 1);
+        refuses_other_master_keys(&operator);
+        fs::write(operator.folder().join("wrong.key"), "not a key").expect("written");
+        assert_eq!(operator.run(&[&CREATE[..], &["wrong.key"]].concat()).status, 1);
         assert_eq!(operator.json(&["key", "list"]).as_array().map(Vec::len), Some(1));
     }
 }
@@ -101,26 +107,12 @@ fn another_master_key_than_that_of_a_running_server_is_refused_while_nothing_is_
     for engine in engines() {
         let operator = Operator::new(engine);
         operator.create_user("ada");
-        let folder = operator.database.folder.path();
         let server = operator.serve(&[]);
-        fs::write(folder.join("wrong.key"), "ab".repeat(32)).expect("written");
-        let create = ["key", "create", "--user", "ada", "--name", "x", "--master-key-file"];
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--master-key-file"];
-        for command in [&create[..], &serve] {
-            for file in ["wrong.key", "missing.key"] {
-                let refused = operator.run(&[command, &[file]].concat());
-                assert_eq!(refused.status, 1, "{refused:?}");
-                assert!(
-                    refused.stderr.contains(file) && refused.stderr.contains("--master-key-file"),
-                    "{refused:?}"
-                );
-            }
-        }
-        assert!(!folder.join("missing.key").exists());
-        assert_eq!(operator.run(&create[..6]).status, 0);
+        refuses_other_master_keys(&operator);
+        assert_eq!(operator.run(&CREATE[..6]).status, 0);
         operator.json(&["key", "delete", "1"]);
         assert_eq!(server.terminate(), 0);
         // Nobody works with the first any more, and nothing is sealed under it.
-        assert_eq!(operator.run(&[&create[..], &["wrong.key"]].concat()).status, 0);
+        assert_eq!(operator.run(&[&CREATE[..], &["wrong.key"]].concat()).status, 0);
     }
 }

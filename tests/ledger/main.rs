@@ -39,24 +39,18 @@ impl Bench {
     fn new(engine: Engine) -> Self {
         let database = Database::new(engine);
         let store = Store::open(&database.url).expect("the store opens");
-        let user_id = store.with(|c| {
-            let new = users::NewUser {
-                name: UserName::parse("ada").expect("valid"),
-                password_hash: None,
-                is_admin: false,
-            };
-            let user_id = users::create(c, &new, &Actor::cli(), NOW_MS)?;
-            grants::grant(c, user_id, Credits::from_micros(1_000_000), "", &Actor::cli(), NOW_MS)?;
+        let user_id = account(&store, "ada");
+        let made = store.with(|c| {
             let model = models::NewModel {
                 name: &ModelName::parse("m").expect("valid"),
                 max_output_tokens: 100,
                 price: Price::default(),
                 routes: &[],
             };
-            models::create(c, &model, &Actor::cli(), NOW_MS)?;
-            Ok(user_id)
+            models::create(c, &model, &Actor::cli(), NOW_MS)
         });
-        Self { database, store, user_id: user_id.expect("seeded") }
+        made.expect("a model is made");
+        Self { database, store, user_id }
     }
 
     fn key(&self, limit: Option<&str>) -> i64 {
@@ -137,6 +131,18 @@ impl Bench {
         let diagnosis = self.store.with(doctor::examine).expect("examined");
         assert_eq!(diagnosis.breaches, Vec::new());
     }
+}
+
+/// Makes an account of 1 credit.
+fn account(store: &Store, name: &str) -> i64 {
+    let made = store.with(|c| {
+        let name = UserName::parse(name).expect("valid");
+        let new = users::NewUser { name, password_hash: None, is_admin: false };
+        let user_id = users::create(c, &new, &Actor::cli(), NOW_MS)?;
+        grants::grant(c, user_id, Credits::from_micros(1_000_000), "", &Actor::cli(), NOW_MS)?;
+        Ok(user_id)
+    });
+    made.expect("an account is made")
 }
 
 fn settle(hold: &OpenHold, micros: i64) -> Resolution {

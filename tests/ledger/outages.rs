@@ -1,13 +1,10 @@
 //! PostgreSQL connections cut at random moments: nothing is lost, nothing is charged twice. And rows that somebody
 //! keeps locked: nobody else waits for them.
 
-use super::{Bench, Engine, MASTER_KEY, NOW_MS, block_on, engines, settle};
+use super::{Bench, Engine, MASTER_KEY, account, block_on, engines, settle};
 use diesel::connection::SimpleConnection;
-use keyhouse::domain::credits::Credits;
-use keyhouse::domain::user::UserName;
 use keyhouse::ledger::{HoldError, Instance, LedgerError, Resolved};
-use keyhouse::store::audit::Actor;
-use keyhouse::store::{DatabaseUrl, Store, charges, grants, users};
+use keyhouse::store::{DatabaseUrl, Store, charges};
 use rand::RngExt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -141,23 +138,21 @@ fn whatever_row_somebody_keeps_locked_nobody_else_waits_for_it() {
     });
 }
 
-/// Somebody locks a row of ada's, of her key's or of a charge of hers that is open, and calls go on.
-fn keep_locked(lock: impl FnOnce(i64, i64, i64) -> String) {
+/// Ada's account and key, whose turn it is, and bob's.
+fn two_accounts() -> (Bench, i64, i64, i64, i64) {
     let mut bench = Bench::new(Engine::Postgres);
     let ada = bench.user_id;
     let ada_key = bench.key(None);
-    let bob = bench.store.with(|c| {
-        let name = UserName::parse("bob").expect("valid");
-        let new = users::NewUser { name, password_hash: None, is_admin: false };
-        let bob = users::create(c, &new, &Actor::cli(), NOW_MS)?;
-        grants::grant(c, bob, Credits::from_micros(1_000_000), "", &Actor::cli(), NOW_MS)?;
-        Ok(bob)
-    });
-    let bob = bob.expect("made");
+    let bob = account(&bench.store, "bob");
     bench.user_id = bob;
     let bob_key = bench.key(None);
     bench.user_id = ada;
+    (bench, ada, ada_key, bob, bob_key)
+}
 
+/// Somebody locks a row of ada's, of her key's or of a charge of hers that is open, and calls go on.
+fn keep_locked(lock: impl FnOnce(i64, i64, i64) -> String) {
+    let (mut bench, ada, ada_key, bob, bob_key) = two_accounts();
     let instance = bench.instance();
     let ledger = instance.ledger();
     let hold_of = |bench: &Bench, key_id| {
@@ -198,5 +193,44 @@ fn keep_locked(lock: impl FnOnce(i64, i64, i64) -> String) {
     bench.user_id = bob;
     assert_eq!(bench.used_and_held(bob_key), (600, 0));
     instance.stop();
+    bench.is_healthy();
+}
+
+#[test]
+fn holds_of_a_dead_instance_that_must_wait_keep_no_others_waiting() {
+    if !engines().contains(&Engine::Postgres) {
+        return;
+    }
+    let (mut bench, ada, ada_key, bob, bob_key) = two_accounts();
+    let dead = bench.instance();
+    // More than are swept at a time, those that must wait first.
+    for (user_id, key_id, holds) in [(ada, ada_key, 300), (bob, bob_key, 3)] {
+        bench.user_id = user_id;
+        for _ in 0..holds {
+            let hold = block_on(dead.ledger().hold(bench.request(dead.ledger(), key_id, 100))).expect("held");
+            std::mem::forget(hold);
+        }
+    }
+    dead.stop();
+    let mut somebody = bench.database.url.connect().expect("connected");
+    let lock = format!(
+        "BEGIN; SET idle_in_transaction_session_timeout = 0; SELECT FROM users WHERE id = {ada} FOR UPDATE"
+    );
+    somebody.batch_execute(&lock).expect("locked");
+
+    let next = bench.instance();
+    let swept = |bench: &Bench, key_id, expected| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while bench.used_and_held(key_id) != expected {
+            assert!(Instant::now() < deadline, "left as it was: {:?}", bench.used_and_held(key_id));
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    swept(&bench, bob_key, (75, 0));
+    bench.user_id = ada;
+    assert_eq!(bench.used_and_held(ada_key), (0, 30_000));
+    somebody.batch_execute("COMMIT").expect("unlocked");
+    swept(&bench, ada_key, (7_500, 0));
+    next.stop();
     bench.is_healthy();
 }
